@@ -1,1 +1,4 @@
-//! x
+//! Publisher's library: what `publisherd` and `publisherctl` are made of.
+
+pub mod api;
+pub mod model;
