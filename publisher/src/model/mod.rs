@@ -16,6 +16,7 @@ pub use conflict::{Verdict, conflicts};
 pub use error::SpecError;
 pub(crate) use error::quoted;
 pub use host::HostAddress;
+pub(crate) use host::interface_name;
 pub use ports::PortRange;
 pub use protocol::{Protocol, SourceMode};
 pub use publication::Publication;
