@@ -1,1 +1,3 @@
-//! x
+//! The library behind `publisherd` and `publisherctl`.
+
+pub mod topology;
