@@ -44,7 +44,7 @@ impl Unlearned {
 
     fn insert(&self, bridge: u32, mac: [u8; 6]) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.insert((bridge, mac), Instant::now());
+        since.entry((bridge, mac)).or_insert_with(Instant::now);
     }
 }
 
@@ -170,19 +170,24 @@ fn link_layer(
         if mac.is_some() && (port.is_some() || !bridge) {
             return Ok((mac, port));
         }
-        let settled = neighbour.is_some_and(|neighbour| neighbour.permanent)
-            || mac.is_some_and(|mac| unlearned.contains(link.ifindex, mac));
-        if Instant::now() >= deadline || settled {
-            return match mac {
-                Some(mac) => {
-                    unlearned.insert(link.ifindex, mac);
-                    Ok((Some(mac), None))
-                }
-                None if direct => Err(Unresolved::new(format!(
+        // A bridge learns from a frame before it hands it on, so an answer that left no forwarding
+        // entry never will; and what was set by hand isn't asked for.
+        let settled = mac.is_some_and(|mac| {
+            asked.is_some()
+                || neighbour.is_some_and(|neighbour| neighbour.permanent)
+                || unlearned.contains(link.ifindex, mac)
+        });
+        if let (Some(mac), true) = (mac, settled) {
+            unlearned.insert(link.ifindex, mac);
+            return Ok((Some(mac), None));
+        }
+        if Instant::now() >= deadline {
+            return match direct {
+                true => Err(Unresolved::new(format!(
                     "no answer to ARP for {next_hop} on {}",
                     link.name
                 ))),
-                None => Ok((None, None)),
+                false => Ok((None, None)),
             };
         }
         if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {

@@ -53,7 +53,7 @@ pub fn get(netlink: &Client, target: Ipv4Addr, from: Option<Ipv4Addr>) -> io::Re
     let body = netlink.request(request)?;
     let malformed = || io::Error::from_raw_os_error(libc::EBADMSG);
     let attributes = body.get(RTMSG..).ok_or_else(malformed)?;
-    let address = |kind| attribute(attributes, kind).and_then(|value| ip(value));
+    let address = |kind| attribute(attributes, kind).and_then(ip);
     Ok(RouteAnswer {
         kind: body[7],
         device: attribute(attributes, rta::OIF).and_then(|value| u32_at(value, 0)),
