@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, io};
 
 use super::{
     netlink::{Client, Request, attribute, attributes, string, u16_at, u32_at},
-    routes,
     types::LinkInfo,
     uapi::{ifa, ifla},
 };
@@ -15,7 +14,7 @@ const IFINFOMSG: usize = 16;
 const IFADDRMSG: usize = 8;
 const AF_INET6: u8 = libc::AF_INET6 as u8;
 
-/// All interfaces by index, with what their IPv6 addresses and default routes say.
+/// All interfaces by index, with what their IPv6 addresses say; default routes aren't filled in.
 pub fn all(netlink: &Client) -> io::Result<BTreeMap<u32, LinkInfo>> {
     let request = Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &[0; IFINFOMSG]);
     let mut links: BTreeMap<u32, LinkInfo> = netlink
@@ -28,11 +27,6 @@ pub fn all(netlink: &Client) -> io::Result<BTreeMap<u32, LinkInfo>> {
         if let Some(link) = links.get_mut(&ifindex) {
             link.has_address = true;
             link.has_global_address |= !link_local;
-        }
-    }
-    for ifindex in routes::ipv6_default_devices(netlink)? {
-        if let Some(link) = links.get_mut(&ifindex) {
-            link.has_default_route = true;
         }
     }
     Ok(links)

@@ -4,16 +4,19 @@
 //! in. Results are plain data; nothing here changes the host, except that an ARP entry which has
 //! turned out to be dead is asked for again.
 
+mod firewall;
+#[cfg(test)]
+mod kernel_tests;
 mod links;
 mod neighbours;
 mod netlink;
 mod netns;
 mod peer;
 mod pool;
+pub mod reserved_ports;
 mod resolve;
 mod routes;
 mod types;
-#[expect(missing_docs, reason = "the kernel's own names; each group says which header has them")]
 mod uapi;
 mod uplinks;
 mod watch;
@@ -39,6 +42,9 @@ pub struct Topology {
 struct Shared {
     route: netlink::Client,
     finder: netns::Finder,
+    unlearned: resolve::Unlearned,
+    /// None where the kernel has no netfilter.
+    netfilter: Option<netlink::Client>,
 }
 
 impl Topology {
@@ -48,7 +54,10 @@ impl Topology {
     /// When netlink isn't available.
     pub fn connect() -> io::Result<Self> {
         let route = netlink::Client::open(libc::NETLINK_ROUTE)?;
-        Ok(Self { shared: Arc::new(Shared { route, finder: netns::Finder::default() }) })
+        let netfilter = netlink::Client::open(libc::NETLINK_NETFILTER).ok();
+        let finder = netns::Finder::default();
+        let unlearned = resolve::Unlearned::default();
+        Ok(Self { shared: Arc::new(Shared { route, finder, unlearned, netfilter }) })
     }
 
     /// Reads interfaces and local addresses, and chooses the uplinks.
@@ -58,28 +67,34 @@ impl Topology {
     pub async fn snapshot(&self, options: &SnapshotOptions) -> io::Result<Snapshot> {
         let options = options.clone();
         self.blocking(move |shared| {
-            let links = links::all(&shared.route)?;
-            let locals = routes::locals(&shared.route)?;
+            let mut links = links::all(&shared.route)?;
+            let routes::Ipv6Routes { locals, default_devices } = routes::ipv6(&shared.route)?;
+            for link in links.values_mut() {
+                link.has_default_route = default_devices.contains(&link.ifindex);
+            }
             let (uplinks, warnings) = uplinks::choose(&links, &options);
             Ok(Snapshot { uplinks, locals, links, warnings })
         })
         .await
     }
 
-    /// Finds the way to `target`, without any container engine's help. Takes microseconds when
-    /// the kernel knows the target's hardware address, up to 0.3 s when it has to ask. `alias_probe` is
-    /// an address of the alias pool, for [`ResolvedTarget::alias_route`].
+    /// Finds the way to `target`, without any container engine's help. Takes less than a
+    /// millisecond when the kernel knows the target's hardware address, up to 0.3 s when it has
+    /// to ask. `alias_probe` is an address of the alias pool, for
+    /// [`ResolvedTarget::alias_route`].
     ///
     /// # Errors
-    /// [`Unresolved`] says why the target can't be reached now. It may be a moment later: a
-    /// container that starts isn't always announced by a [`Changes`] of its own.
+    /// [`Unresolved`] says why the target can't be reached now. It may be a moment later: an
+    /// address that is added inside a container is announced by no [`Changes`], so callers
+    /// should try again from time to time as well.
     pub async fn resolve(
         &self,
         target: Ipv4Addr,
         alias_probe: Ipv4Addr,
     ) -> Result<ResolvedTarget, Unresolved> {
         self.blocking(move |shared| {
-            resolve::resolve(&shared.route, &shared.finder, target, alias_probe)
+            let Shared { route: netlink, finder, unlearned, netfilter: _ } = shared;
+            resolve::Resolver { netlink, finder, unlearned }.resolve(target, alias_probe)
         })
         .await
     }
@@ -104,6 +119,12 @@ impl Topology {
             routes::conflicts(&shared.route, &links, pool)
         })
         .await
+    }
+
+    /// What at the host's INPUT may refuse IPv6 traffic, sorted; empty when nothing does. What
+    /// can't be found out is a finding too ([`FirewallBackend::Unknown`]).
+    pub async fn firewall(&self) -> Vec<FirewallFinding> {
+        self.blocking(|shared| firewall::findings(shared.netfilter.as_ref())).await
     }
 
     async fn blocking<T: Send + 'static>(

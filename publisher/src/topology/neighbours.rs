@@ -85,11 +85,15 @@ pub fn bridge_port(netlink: &Client, bridge: u32, mac: [u8; 6]) -> io::Result<Op
         return Ok(Some(port));
     }
     let dump = netlink.dump(&Request::new(libc::RTM_GETNEIGH, libc::NLM_F_DUMP, &header))?;
-    Ok(dump.iter().filter_map(|body| forwarding_entry(body)).find_map(
-        |(port, entry_mac, master)| {
-            (entry_mac == mac && master == Some(bridge) && port != bridge).then_some(port)
-        },
-    ))
+    Ok(port_in_dump(&dump, bridge, mac))
+}
+
+fn port_in_dump(dump: &[Vec<u8>], bridge: u32, mac: [u8; 6]) -> Option<u32> {
+    let mut entries = dump.iter().filter_map(|body| forwarding_entry(body));
+    let found = entries.find(|(port, entry_mac, master)| {
+        *entry_mac == mac && *master == Some(bridge) && *port != bridge
+    });
+    found.map(|(port, _, _)| port)
 }
 
 /// Port, hardware address and bridge of a forwarding entry. Addresses of the bridge's own ports
@@ -100,4 +104,41 @@ fn forwarding_entry(body: &[u8]) -> Option<(u32, [u8; 6], Option<u32>)> {
     let master = attribute(attributes, nda::MASTER).and_then(|value| u32_at(value, 0));
     let own = u16_at(body, 8)? & nda::NUD_PERMANENT != 0;
     if own { None } else { Some((u32_at(body, 4)?, mac, master)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An entry as a bridge that filters VLANs gives it.
+    fn entry(port: u32, mac: [u8; 6], master: u32, state: u16) -> Vec<u8> {
+        let mut body = vec![AF_BRIDGE, 0, 0, 0];
+        body.extend_from_slice(&port.to_ne_bytes());
+        body.extend_from_slice(&state.to_ne_bytes());
+        body.extend_from_slice(&[0, 0]);
+        let vlan = [6, 0, 5, 0, 1, 0, 0, 0];
+        body.extend_from_slice(&[10, 0, 2, 0]);
+        body.extend_from_slice(&mac);
+        body.extend_from_slice(&[0, 0]);
+        body.extend_from_slice(&vlan);
+        body.extend_from_slice(&[8, 0, 9, 0]);
+        body.extend_from_slice(&master.to_ne_bytes());
+        body
+    }
+
+    #[test]
+    fn finds_the_port_of_an_address_on_its_own_bridge() {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let other = [2, 0, 0, 0, 0, 2];
+        for (entries, expected) in [
+            (vec![entry(7, mac, 3, 2)], Some(7)),
+            (vec![entry(6, other, 3, 2), entry(8, mac, 4, 2), entry(7, mac, 3, 2)], Some(7)),
+            (vec![entry(8, mac, 4, 2)], None),
+            (vec![entry(7, mac, 3, nda::NUD_PERMANENT)], None),
+            (vec![entry(3, mac, 3, 2)], None),
+            (vec![vec![AF_BRIDGE; 5]], None),
+        ] {
+            assert_eq!(port_in_dump(&entries, 3, mac), expected, "{entries:?}");
+        }
+    }
 }

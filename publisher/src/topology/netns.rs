@@ -43,7 +43,7 @@ impl Finder {
         let mut seen = BTreeSet::new();
         for path in candidates() {
             let Ok(metadata) = path.metadata() else { continue };
-            if seen.insert(metadata.ino())
+            if seen.insert((metadata.dev(), metadata.ino()))
                 && let Some(file) = open_if(netlink, &path, nsid)
             {
                 self.lock().insert(nsid, path);

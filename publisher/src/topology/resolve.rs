@@ -2,8 +2,10 @@
 //! engine's help: route → neighbour → forwarding table of the bridge → veth.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -21,67 +23,100 @@ const ANSWER_TIME: Duration = Duration::from_millis(300);
 /// The kernel asks again after a second only; a port of a bridge that has just come up loses
 /// the first question, so it is asked anew after this.
 const ASK_AGAIN: Duration = Duration::from_millis(60);
+/// How long a hardware address without forwarding entry isn't asked for again.
+const UNLEARNED_TIME: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(4);
 
-/// Resolves one target. `alias_probe` is an address of the alias pool: the target's own routing
-/// table is asked where a reply to it would go.
-pub fn resolve(
-    netlink: &Client,
-    finder: &netns::Finder,
-    target: Ipv4Addr,
-    alias_probe: Ipv4Addr,
-) -> Result<ResolvedTarget, Unresolved> {
-    let (route, link) = route_to(netlink, target)?;
-    let next_hop = route.via.unwrap_or(IpAddr::V4(target));
-    let (mac, port) = link_layer(netlink, &link, next_hop, route.via.is_none())?;
-    let mtu = route.mtu.unwrap_or(link.mtu).min(link.mtu);
-    let resolved = ResolvedTarget {
-        target,
-        device: link.device(),
-        veth: None,
-        mac,
-        gateway: route.source,
-        mtu,
-        peer: Ok(()),
-        alias_route: AliasRoute::Returns,
-    };
+/// Hardware addresses that answer ARP and still have no forwarding entry, by bridge, and since
+/// when: some bridges don't learn. Asking each time would disturb the neighbour table, whose
+/// notices make callers resolve again, without end.
+#[derive(Debug, Default)]
+pub struct Unlearned {
+    since: Mutex<BTreeMap<(u32, [u8; 6]), Instant>>,
+}
 
-    let remote = |resolved: ResolvedTarget, why: String| ResolvedTarget {
-        peer: Err(why.clone()),
-        alias_route: AliasRoute::Unknown { reason: why },
-        ..resolved
-    };
-    if let Some(router) = route.via {
-        let device = Device { kind: DeviceKind::Other, ..link.device() };
-        let why = format!("{target} is behind the router {router}");
-        return Ok(remote(ResolvedTarget { device, ..resolved }, why));
+impl Unlearned {
+    fn contains(&self, bridge: u32, mac: [u8; 6]) -> bool {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.retain(|_, since| since.elapsed() < UNLEARNED_TIME);
+        since.contains_key(&(bridge, mac))
     }
-    let veth = match link.device().kind {
-        DeviceKind::Veth => link,
-        DeviceKind::Bridge => match port {
-            Some(port) if port.is_kind("veth") => port,
-            Some(port) => {
-                let why = format!("{target} is behind {}, which is not a veth", port.name);
-                return Ok(remote(resolved, why));
-            }
-            None => {
-                let why = format!("{} has no forwarding entry for {target}", link.name);
-                return Ok(remote(resolved, why));
-            }
-        },
-        DeviceKind::Other => {
-            let why = format!("{target} is reached by {}, which is not a veth", link.name);
-            return Ok(remote(resolved, why));
+
+    fn insert(&self, bridge: u32, mac: [u8; 6]) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.entry((bridge, mac)).or_insert_with(Instant::now);
+    }
+}
+
+/// What resolving needs.
+#[derive(Clone, Copy)]
+pub struct Resolver<'a> {
+    pub netlink: &'a Client,
+    pub finder: &'a netns::Finder,
+    pub unlearned: &'a Unlearned,
+}
+
+impl Resolver<'_> {
+    /// Resolves one target. `alias_probe` is an address of the alias pool: the target's own routing
+    /// table is asked where a reply to it would go.
+    pub fn resolve(
+        self,
+        target: Ipv4Addr,
+        alias_probe: Ipv4Addr,
+    ) -> Result<ResolvedTarget, Unresolved> {
+        let Self { netlink, finder, unlearned } = self;
+        let (route, link) = route_to(netlink, target)?;
+        let next_hop = route.via.unwrap_or(IpAddr::V4(target));
+        let (mac, port) = link_layer(netlink, unlearned, &link, next_hop, route.via.is_none())?;
+        let mtu = route.mtu.unwrap_or(link.mtu).min(link.mtu);
+        let resolved = ResolvedTarget {
+            target,
+            device: link.device(),
+            veth: None,
+            mac,
+            gateway: route.source,
+            mtu,
+            peer: Ok(()),
+            alias_route: AliasRoute::Returns,
+        };
+
+        let remote = |resolved: ResolvedTarget, why: String| ResolvedTarget {
+            peer: Err(why.clone()),
+            alias_route: AliasRoute::Unknown { reason: why },
+            ..resolved
+        };
+        if let Some(router) = route.via {
+            let device = Device { kind: DeviceKind::Other, ..link.device() };
+            let why = format!("{target} is behind the router {router}");
+            return Ok(remote(ResolvedTarget { device, ..resolved }, why));
         }
-    };
-    let inside = look_inside(netlink, finder, &veth, target, alias_probe);
-    Ok(ResolvedTarget {
-        mtu: resolved.mtu.min(veth.mtu),
-        veth: Some(veth.device()),
-        peer: peer::check_host_side(netlink, &veth).and(inside.peer),
-        alias_route: inside.alias_route,
-        ..resolved
-    })
+        let veth = match link.device().kind {
+            DeviceKind::Veth => link,
+            DeviceKind::Bridge => match port {
+                Some(port) if port.is_kind("veth") => port,
+                Some(port) => {
+                    let why = format!("{target} is behind {}, which is not a veth", port.name);
+                    return Ok(remote(resolved, why));
+                }
+                None => {
+                    let why = format!("{} has no forwarding entry for {target}", link.name);
+                    return Ok(remote(resolved, why));
+                }
+            },
+            DeviceKind::Other => {
+                let why = format!("{target} is reached by {}, which is not a veth", link.name);
+                return Ok(remote(resolved, why));
+            }
+        };
+        let inside = look_inside(netlink, finder, &veth, target, alias_probe);
+        Ok(ResolvedTarget {
+            mtu: resolved.mtu.min(veth.mtu),
+            veth: Some(veth.device()),
+            peer: peer::check_host_side(netlink, &veth).and(inside.peer),
+            alias_route: inside.alias_route,
+            ..resolved
+        })
+    }
 }
 
 /// The host's route to the target and the device it leaves by.
@@ -109,6 +144,7 @@ fn route_to(netlink: &Client, target: Ipv4Addr) -> Result<(RouteAnswer, LinkInfo
 /// to ARP a target on the link itself can't be reached; a router may answer later.
 fn link_layer(
     netlink: &Client,
+    unlearned: &Unlearned,
     link: &LinkInfo,
     next_hop: IpAddr,
     direct: bool,
@@ -134,15 +170,24 @@ fn link_layer(
         if mac.is_some() && (port.is_some() || !bridge) {
             return Ok((mac, port));
         }
-        let by_hand = neighbour.is_some_and(|neighbour| neighbour.permanent);
-        if Instant::now() >= deadline || by_hand {
-            return match mac {
-                Some(_) => Ok((mac, None)),
-                None if direct => Err(Unresolved::new(format!(
+        // A bridge learns from a frame before it hands it on, so an answer that left no forwarding
+        // entry never will; and what was set by hand isn't asked for.
+        let settled = mac.is_some_and(|mac| {
+            asked.is_some()
+                || neighbour.is_some_and(|neighbour| neighbour.permanent)
+                || unlearned.contains(link.ifindex, mac)
+        });
+        if let (Some(mac), true) = (mac, settled) {
+            unlearned.insert(link.ifindex, mac);
+            return Ok((Some(mac), None));
+        }
+        if Instant::now() >= deadline {
+            return match direct {
+                true => Err(Unresolved::new(format!(
                     "no answer to ARP for {next_hop} on {}",
                     link.name
                 ))),
-                None => Ok((None, None)),
+                false => Ok((None, None)),
             };
         }
         if asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN) {

@@ -16,6 +16,8 @@ use super::{
 
 /// Size of `struct rtmsg`.
 const RTMSG: usize = 12;
+const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
+const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 const AF_INET: u8 = libc::AF_INET as u8;
 const AF_INET6: u8 = libc::AF_INET6 as u8;
 
@@ -51,7 +53,7 @@ pub fn get(netlink: &Client, target: Ipv4Addr, from: Option<Ipv4Addr>) -> io::Re
     let body = netlink.request(request)?;
     let malformed = || io::Error::from_raw_os_error(libc::EBADMSG);
     let attributes = body.get(RTMSG..).ok_or_else(malformed)?;
-    let address = |kind| attribute(attributes, kind).and_then(|value| ip(value));
+    let address = |kind| attribute(attributes, kind).and_then(ip);
     Ok(RouteAnswer {
         kind: body[7],
         device: attribute(attributes, rta::OIF).and_then(|value| u32_at(value, 0)),
@@ -68,11 +70,25 @@ pub fn get(netlink: &Client, target: Ipv4Addr, from: Option<Ipv4Addr>) -> io::Re
     })
 }
 
-/// Unicast IPv6 routes of type `local` in any table, without `::1`: sorted, no duplicates.
-pub fn locals(netlink: &Client) -> io::Result<Vec<LocalPrefix>> {
+/// What the IPv6 routes of all tables say.
+#[derive(Debug, Default)]
+pub struct Ipv6Routes {
+    /// Unicast routes of type `local`, without `::1`: sorted, no duplicates.
+    pub locals: Vec<LocalPrefix>,
+    /// Indexes of the interfaces that default routes leave by.
+    pub default_devices: BTreeSet<u32>,
+}
+
+/// Reads the IPv6 routes, in one pass: a router may have hundreds of thousands.
+pub fn ipv6(netlink: &Client) -> io::Result<Ipv6Routes> {
     let bodies = netlink.dump(&dump_request(AF_INET6))?;
     let locals: BTreeSet<_> = bodies.iter().filter_map(|body| local(body)).collect();
-    Ok(locals.into_iter().collect())
+    let defaults =
+        bodies.iter().filter(|body| body.len() >= RTMSG && body[1] == 0 && body[7] == rtn::UNICAST);
+    Ok(Ipv6Routes {
+        locals: locals.into_iter().collect(),
+        default_devices: defaults.flat_map(|body| out_devices(&body[RTMSG..])).collect(),
+    })
 }
 
 fn local(body: &[u8]) -> Option<LocalPrefix> {
@@ -84,7 +100,10 @@ fn local(body: &[u8]) -> Option<LocalPrefix> {
         Some(value) => Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?),
         None => Ipv6Addr::UNSPECIFIED,
     };
-    if address.is_multicast() || address.is_loopback() {
+    // Transparent proxies have a local default route in a table of their own, for packets that a
+    // mark sends there. It makes no address the host's.
+    let everything_elsewhere = body[1] == 0 && !matches!(table(body, attributes), MAIN | LOCAL);
+    if address.is_multicast() || address.is_loopback() || everything_elsewhere {
         return None;
     }
     let scope = match address.is_unicast_link_local() {
@@ -94,15 +113,10 @@ fn local(body: &[u8]) -> Option<LocalPrefix> {
     Some(LocalPrefix { address, prefix_len: body[1], scope })
 }
 
-/// Indexes of the interfaces that IPv6 default routes leave by, in any table.
-pub fn ipv6_default_devices(netlink: &Client) -> io::Result<BTreeSet<u32>> {
-    let mut devices = BTreeSet::new();
-    for body in netlink.dump(&dump_request(AF_INET6))? {
-        if body.len() >= RTMSG && body[1] == 0 && body[7] == rtn::UNICAST {
-            devices.extend(out_devices(&body[RTMSG..]));
-        }
-    }
-    Ok(devices)
+/// The table that a route is in.
+fn table(body: &[u8], attributes: &[u8]) -> u32 {
+    let table = attribute(attributes, rta::TABLE).and_then(|value| u32_at(value, 0));
+    table.unwrap_or_else(|| u32::from(body[4]))
 }
 
 /// The interfaces of a route: one, or one for each hop of a multipath route.
@@ -168,11 +182,8 @@ fn describe(body: &[u8], links: &BTreeMap<u32, LinkInfo>) -> Option<(Ipv4Net, St
     if let Some(link) = device {
         words.push_str(&format!(" dev {}", link.name));
     }
-    let table = attribute(attributes, rta::TABLE)
-        .and_then(|value| u32_at(value, 0))
-        .unwrap_or_else(|| u32::from(body[4]));
-    match table {
-        254 | 255 => {}
+    match table(body, attributes) {
+        MAIN | LOCAL => {}
         table => words.push_str(&format!(" table {table}")),
     }
     Some((network, words))

@@ -11,7 +11,7 @@ use std::{
 pub struct SnapshotOptions {
     /// Uplinks named by the owner (`--uplink`). When there is one, nothing is chosen by itself.
     pub uplinks: Vec<String>,
-    /// Interface indexes that targets are reached through (bridges and host sides of veths).
+    /// Interface indexes that targets are reached through: [`ResolvedTarget::container_links`].
     pub container_links: BTreeSet<u32>,
     /// Names of interfaces that are never an uplink: those the daemon made for itself.
     pub ignore: BTreeSet<String>,
@@ -179,6 +179,17 @@ pub struct ResolvedTarget {
     pub alias_route: AliasRoute,
 }
 
+impl ResolvedTarget {
+    /// Indexes of the bridge and the veth that lead to this target alone or to its neighbours. A
+    /// device on the way to a router is none of them: clients may arrive there.
+    pub fn container_links(&self) -> impl Iterator<Item = u32> {
+        let leads_here = self.device.kind != DeviceKind::Other;
+        let device = leads_here.then_some(self.device.ifindex);
+        let veth = self.veth.as_ref().map(|veth| veth.ifindex);
+        device.into_iter().chain(veth.filter(|veth| Some(*veth) != device))
+    }
+}
+
 /// What the target's own routing table does with a reply to an alias address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AliasRoute {
@@ -217,7 +228,7 @@ pub struct Changes {
     pub links: bool,
     /// Addresses, or routes of type `local`.
     pub addresses: bool,
-    /// Other routes.
+    /// Other routes, and routing rules.
     pub routes: bool,
     /// IPv4 neighbours or bridge forwarding entries appeared, moved or went.
     pub neighbours: bool,

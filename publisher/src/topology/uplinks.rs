@@ -75,7 +75,8 @@ fn is_uplink(
         // A bridge of the host's own network may hold targets too: it is then both.
         Some("bridge") => bridge_is_uplink(link, links, targeted),
         Some("veth") => link.has_address && !targeted,
-        _ => !targeted,
+        // A target behind a network card or a tunnel doesn't make clients come another way.
+        _ => true,
     }
 }
 

@@ -123,6 +123,12 @@ fn a_veth_with_an_address_unless_a_target_is_behind_it() {
 }
 
 #[test]
+fn a_target_behind_a_network_card_leaves_it_an_uplink() {
+    assert_eq!(chosen(&[card(2, "eth0")], &[2]), ["eth0"]);
+    assert_eq!(chosen(&[of_kind(2, "tap0", "tun")], &[2]), ["tap0"]);
+}
+
+#[test]
 fn devices_without_ethernet_header_say_so() {
     let bare = |ifindex, name, kind| LinkInfo {
         arphrd: libc::ARPHRD_NONE,

@@ -25,8 +25,13 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 /// More neighbours than this are forgotten; the next change of each then counts as news.
 const NEIGHBOURS_REMEMBERED: usize = 65_536;
 
-/// `RTNLGRP_*`: link, neighbour, traffic control, and addresses and routes of both families.
-const GROUPS: [u32; 7] = [1, 3, 4, 5, 7, 9, 11];
+/// `RTNLGRP_*`: link, neighbour, traffic control, addresses and routes of both families, IPv4
+/// rules, next hops.
+const GROUPS: [u32; 9] = [1, 3, 4, 5, 7, 8, 9, 11, 32];
+
+/// linux/rtnetlink.h
+const NEWNEXTHOP: u16 = 104;
+const DELNEXTHOP: u16 = 105;
 
 /// A stream of [`Changes`].
 pub struct Watcher {
@@ -173,11 +178,12 @@ impl Neighbours {
             Some(((family, u32_at(body, 4)?, address), u16_at(body, 8)?, mac))
         };
         let Some((key, state, mac)) = parse() else { return false };
-        if message.kind == libc::RTM_DELNEIGH {
-            self.known.remove(&key);
-            return true;
-        }
         let bridge = i32::from(key.0) == libc::AF_BRIDGE;
+        if message.kind == libc::RTM_DELNEIGH {
+            // An entry that was only being asked for goes without news: resolving a dead target
+            // makes such entries, and mustn't be the reason to resolve it again.
+            return self.known.remove(&key).flatten().is_some() || bridge;
+        }
         let mac = mac.filter(|_| state & nda::NUD_VALID != 0);
         if self.known.len() >= NEIGHBOURS_REMEMBERED {
             self.known.clear();
@@ -199,6 +205,8 @@ fn classify(message: Message<'_>, neighbours: &mut Neighbours) -> Changes {
             Some(&rtn::LOCAL) => Changes { addresses: true, ..none },
             _ => Changes { routes: true, ..none },
         },
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => Changes { routes: true, ..none },
+        NEWNEXTHOP | DELNEXTHOP => Changes { routes: true, ..none },
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
             Changes { neighbours: neighbours.is_news(message), ..none }
         }
@@ -256,6 +264,20 @@ mod tests {
         }
         assert!(news(&mut known, libc::RTM_DELNEIGH, &neighbour(IPV4, STALE, Some(2))));
         assert!(!news(&mut known, new, &neighbour(IPV6, REACHABLE, Some(2))));
+    }
+
+    #[test]
+    fn asking_for_one_that_doesnt_answer_is_no_news() {
+        let mut known = Neighbours::default();
+        for _ in 0..3 {
+            for (kind, state) in [
+                (libc::RTM_NEWNEIGH, INCOMPLETE),
+                (libc::RTM_NEWNEIGH, FAILED),
+                (libc::RTM_DELNEIGH, FAILED),
+            ] {
+                assert!(!news(&mut known, kind, &neighbour(IPV4, state, None)), "{kind} {state}");
+            }
+        }
     }
 
     #[test]
