@@ -1,0 +1,209 @@
+//! A packet of no established session: it opens one, belongs to one that is half-open or closing,
+//! or isn't ours.
+
+use super::to_container::Route;
+use super::{Decision, Stop, Workspace, establish};
+use crate::alias::{CANDIDATES, Candidates};
+use crate::layout::{
+    Class, ForwardKey, Handle, LocalKey, Publication, PublicationKey, ReplyKey, State, Usage,
+    address_scope, link_flags, session_flags, source_mode, uplink_flags,
+};
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::wire::{protocol, tcp_flags};
+
+/// Candidates that may lie on another client's alias: the last half, when nothing else is left.
+const SHARED_FROM: u32 = CANDIDATES / 2;
+
+/// The publication that a flow asks for: of exactly its host address, then of all addresses.
+/// `None` where nothing is published, or the address isn't the host's own.
+#[inline(always)]
+pub(super) fn publication<'a, T: Tables>(
+    flow: &ForwardKey,
+    ifindex: u32,
+    tables: &'a T,
+) -> Option<&'a Publication> {
+    let scope = address_scope(&flow.host, ifindex);
+    if !tables.is_local(&LocalKey { scope: scope.to_ne_bytes(), address: flow.host }) {
+        return None;
+    }
+    let mut key = PublicationKey {
+        host: flow.host,
+        scope,
+        port: flow.host_port,
+        protocol: flow.protocol,
+        reserved: 0,
+    };
+    if let Some(found) = tables.publication(&key) {
+        return Some(found);
+    }
+    (key.host, key.scope) = ([0; 16], 0);
+    tables.publication(&key)
+}
+
+/// A client's packet whose session's link is gone: the session ends. A packet that can open a new
+/// one does so; others are dropped, so that they never reach whoever has the address now.
+#[inline(always)]
+pub(super) fn reopen<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    if work.transport.protocol == protocol::TCP && !work.transport.opens() {
+        return Err(Stop::Drop(Reason::TargetGone));
+    }
+    tables.remove_forward(&work.flow);
+    tables.remove_reverse(&work.reply);
+    by_client(work, tables)
+}
+
+/// A client's packet that belongs to no established session. Leaves where it goes in `work.reply`
+/// and `work.route`.
+#[inline(never)]
+pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let ifindex = work.arrival.ifindex;
+    work.publication = *publication(&work.flow, ifindex, tables).ok_or(Stop::Pass)?;
+    set_candidates(work, tables)?;
+    let opens = work.transport.opens();
+    if let Some(class) = find(opens, work, tables) {
+        establish::client_sent(class, work, tables);
+        return Ok(());
+    }
+
+    let Workspace { flow, transport, .. } = &*work;
+    if transport.protocol == protocol::TCP && !opens {
+        let stop = if tables.has_socket(flow) { Stop::Pass } else { Stop::Drop(Reason::NoSession) };
+        return Err(stop);
+    }
+    if transport.protocol == protocol::UDP && tables.has_socket(flow) {
+        return Err(Stop::Pass);
+    }
+    if transport.has(tcp_flags::FIN | tcp_flags::RST) {
+        return Err(Stop::Drop(Reason::TcpFlags));
+    }
+    if !is_client(flow, ifindex, tables) {
+        return Err(Stop::Drop(Reason::Source));
+    }
+    insert(work, tables)
+}
+
+#[inline(always)]
+fn set_candidates<T: Tables>(work: &mut Workspace, tables: &T) -> Decision<()> {
+    let config = tables.config().ok_or(Stop::Pass)?;
+    work.candidates = if work.publication.source == source_mode::GATEWAY {
+        let gateway = tables.link(work.publication.link).map_or([0; 4], |link| link.gateway);
+        Candidates::of_gateway(config, &work.flow, gateway)
+    } else {
+        Candidates::of_pool(config, &work.flow)
+    };
+    Ok(())
+}
+
+/// Looks for the client's session among those that aren't established; leaves its key in
+/// `work.reply`.
+#[inline(always)]
+fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<Class> {
+    // A session is found where it was put. One that is being opened is put at the first candidate,
+    // nearly always: its SYN need not look further before it takes that.
+    let depth = if opens { 1 } else { CANDIDATES };
+    for index in 0..depth {
+        work.reply = reply_key(work, index);
+        let Workspace { flow, reply, arrival, .. } = &*work;
+        if establish::is_live(Class::HalfOpen, reply, flow, arrival.now, tables) {
+            return Some(Class::HalfOpen);
+        }
+        if establish::is_live(Class::Closing, reply, flow, arrival.now, tables) {
+            if !opens {
+                return Some(Class::Closing);
+            }
+            // A new connection on the tuple of one that has ended (rule S13).
+            tables.remove_transient(Class::Closing, reply);
+        }
+    }
+    None
+}
+
+/// Opens a session under the first candidate that is free.
+#[inline(always)]
+fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let (index, now) = (work.publication.link, work.arrival.now);
+    let generation = match tables.link(index) {
+        Some(link) if link.flags & link_flags::UP != 0 => link.generation,
+        _ => return Err(Stop::Drop(Reason::TargetDown)),
+    };
+    let uplink = work.arrival.ifindex;
+    let raw = tables.uplink(uplink).is_some_and(|found| found.flags & uplink_flags::RAW != 0);
+    let Workspace { flow, transient, .. } = work;
+    // Field by field: a whole value would be built on the stack first.
+    transient.forward = *flow;
+    transient.last_seen = now;
+    transient.sent = Usage::default();
+    transient.received = Usage::default();
+    transient.session.link = Handle { index, generation };
+    transient.session.publication = work.publication.handle;
+    transient.session.uplink = uplink;
+    transient.session.created = now;
+    transient.session.container_isn = 0;
+    transient.session.state = State::V6_INIT;
+    transient.session.flags = if raw { session_flags::RAW_UPLINK } else { 0 };
+    work.transient.sent.count(&work.arrival);
+    work.route = Route { link: index, number: 0 };
+    for candidate in 0..CANDIDATES {
+        work.reply = reply_key(work, candidate);
+        let Workspace { flow, reply, transient, .. } = &*work;
+        let foreign = candidate < SHARED_FROM
+            && tables
+                .alias(&reply.alias)
+                .is_some_and(|alias| !flow.same_client(&alias.client, alias.scope));
+        if !foreign
+            && is_free(reply, now, tables)
+            && tables.insert_transient(Class::HalfOpen, reply, transient)
+        {
+            return Ok(());
+        }
+    }
+    Err(Stop::Drop(Reason::Exhausted))
+}
+
+/// Whether a source address can be a client's (rule H12).
+#[inline(always)]
+fn is_client<T: Tables>(flow: &ForwardKey, ifindex: u32, tables: &T) -> bool {
+    let client = &flow.client;
+    let upper = u128::from_be_bytes(*client) >> 32;
+    // ::/96 holds the unspecified and the loopback address, ::ffff:0:0/96 the IPv4-mapped ones.
+    if client[0] == 0xff || upper == 0 || upper == 0xffff {
+        return false;
+    }
+    let scope = address_scope(client, ifindex);
+    !tables.is_local(&LocalKey { scope: scope.to_ne_bytes(), address: *client })
+}
+
+/// Whether no session uses a container-side tuple. One that has timed out makes way.
+#[inline(always)]
+fn is_free<T: Tables>(reply: &ReplyKey, now: u32, tables: &mut T) -> bool {
+    if tables.reverse(reply).is_some() {
+        return false;
+    }
+    for class in [Class::HalfOpen, Class::Closing] {
+        if let Some(entry) = tables.transient(class, reply) {
+            let last_seen = entry.last_seen;
+            let expired = tables.config().is_some_and(|config| {
+                establish::has_expired(last_seen, reply.protocol, &config.timeouts, now)
+            });
+            if !expired {
+                return false;
+            }
+            tables.remove_transient(class, reply);
+        }
+    }
+    true
+}
+
+#[inline(always)]
+fn reply_key(work: &Workspace, index: u32) -> ReplyKey {
+    let candidate = work.candidates.get(index);
+    ReplyKey {
+        target: work.publication.target,
+        alias: candidate.alias,
+        target_port: work.publication.target_port,
+        alias_port: candidate.port,
+        protocol: work.flow.protocol,
+        reserved: [0; 3],
+    }
+}

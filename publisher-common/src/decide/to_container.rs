@@ -1,0 +1,222 @@
+//! A client's packet, at tc ingress of an uplink.
+
+use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
+use crate::layout::{ForwardKey, Link, address_scope, port_bit, session_flags};
+use crate::packet::{Arrival, Packet};
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::translate::{TransportRewrite, clamp_mss, ipv4_header, mss_limit};
+use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, TcpHeader, protocol, tcp_flags};
+use zerocopy::FromZeros;
+
+/// Extension headers that are walked before giving up.
+const EXTENSION_HEADERS: usize = 6;
+/// Longest payload whose IPv4 packet's length still fits in 16 bits.
+const LONGEST_PAYLOAD: u16 = u16::MAX - IPV4_LENGTH as u16;
+
+/// Which way of the translator a packet takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP or UDP right behind the IPv6 header.
+    Flow,
+    /// ICMPv6: perhaps an error about a session.
+    Error,
+    /// Extension headers.
+    Extended,
+    /// Nothing of ours.
+    Other,
+}
+
+/// Looks at the IPv6 header only.
+#[inline(always)]
+pub fn classify<P: Packet>(packet: &P) -> Kind {
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Kind::Other };
+    let header = Ipv6Header::of(bytes);
+    if header.version() != 6 {
+        return Kind::Other;
+    }
+    match header.next_header {
+        protocol::TCP | protocol::UDP => Kind::Flow,
+        protocol::ICMPV6 => Kind::Error,
+        protocol::HOP_BY_HOP
+        | protocol::ROUTING
+        | protocol::FRAGMENT
+        | protocol::AUTHENTICATION
+        | protocol::DESTINATION_OPTIONS => Kind::Extended,
+        _ => Kind::Other,
+    }
+}
+
+/// Where a session's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
+pub(super) struct Route {
+    /// Index of the container link.
+    pub link: u32,
+    /// A number that differs from those of the session's other packets.
+    pub number: u16,
+}
+
+/// Decides on a packet of [`Kind::Flow`].
+#[inline(always)]
+pub fn decide<P: Packet, T: Tables>(
+    packet: &P,
+    arrival: &Arrival,
+    work: &mut Workspace,
+    tables: &mut T,
+) -> Decision<ToContainer> {
+    let header = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
+    let transport = Transport::read::<IPV6_LENGTH, P>(packet, header.next_header)?;
+    if !is_published(tables, transport.protocol, transport.destination_port()) {
+        return Err(Stop::Pass);
+    }
+    work.flow = flow_of(header, header.next_header, transport.ports, arrival);
+    work.transport = transport;
+    work.arrival = *arrival;
+
+    match tables.forward(&work.flow) {
+        Some(entry) => {
+            if entry.last_seen != arrival.now {
+                entry.last_seen = arrival.now;
+            }
+            entry.usage.count(arrival);
+            work.reply = entry.reply;
+            let (link, flags) = (entry.session.link, entry.session.flags);
+            work.route = Route { link: link.index, number: entry.usage.packets as u16 };
+            if !tables.link(link.index).is_some_and(|found| found.serves(link.generation)) {
+                open::reopen(work, tables)?;
+            } else if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(flags) {
+                close::note(session_flags::CLIENT_FIN, work, tables);
+            }
+        }
+        None => open::by_client(work, tables)?,
+    }
+
+    check(header, &transport, arrival.length)?;
+    let Workspace { reply, route, .. } = &*work;
+    let link = tables.link(route.link).ok_or(Stop::Drop(Reason::TargetDown))?;
+    let limit = if transport.has(tcp_flags::SYN) {
+        segment_limit(link, arrival.ifindex, tables)
+    } else {
+        None
+    };
+    let rewrite =
+        TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
+            .with_mss(limit.and_then(|limit| {
+                let tcp = TcpHeader::of(packet.view::<20>(IPV6_LENGTH)?);
+                clamp_mss(packet, IPV6_LENGTH, tcp, limit)
+            }));
+    let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
+    let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
+    // Sessions between the same two addresses start at different numbers.
+    let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
+    Ok(ToContainer {
+        header: ipv4_header(header, reply.alias, reply.target, wire, identification),
+        transport: rewrite,
+        exit: Exit::of(link),
+        ethernet: [link.mac, link.device_mac],
+    })
+}
+
+/// Decides on a packet of [`Kind::Extended`]: extension headers and fragments aren't translated yet,
+/// so what is ours is dropped.
+#[inline(always)]
+pub fn decide_extended<P: Packet, T: Tables>(
+    packet: &P,
+    arrival: &Arrival,
+    tables: &mut T,
+) -> Stop {
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Stop::Pass };
+    let header = Ipv6Header::of(bytes);
+    let (mut next, mut offset) = (header.next_header, IPV6_LENGTH);
+    let mut reason = Reason::ExtensionHeader;
+    for _ in 0..EXTENSION_HEADERS {
+        if matches!(next, protocol::TCP | protocol::UDP) {
+            let Some(ports) = packet.load::<4>(offset) else { return Stop::Pass };
+            return if is_ours(header, next, ports, arrival, tables) {
+                Stop::Drop(reason)
+            } else {
+                Stop::Pass
+            };
+        }
+        let Some(start) = packet.load::<4>(offset) else { return Stop::Pass };
+        let length = match next {
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
+                (start[1] as usize + 1) * 8
+            }
+            protocol::AUTHENTICATION => (start[1] as usize + 2) * 4,
+            // Only a first fragment has ports; the others may be the host's.
+            protocol::FRAGMENT if u16::from_be_bytes([start[2], start[3]]) & !7 == 0 => {
+                reason = Reason::Fragment;
+                8
+            }
+            _ => return Stop::Pass,
+        };
+        next = start[0];
+        offset += length;
+    }
+    Stop::Pass
+}
+
+/// Whether a flow's packet belongs to a session, or asks for a publication.
+fn is_ours<T: Tables>(
+    header: &Ipv6Header,
+    number: u8,
+    ports: [u8; 4],
+    arrival: &Arrival,
+    tables: &mut T,
+) -> bool {
+    let [_, _, c, d] = ports;
+    if !is_published(tables, number, [c, d]) {
+        return false;
+    }
+    let flow = flow_of(header, number, ports, arrival);
+    tables.forward(&flow).is_some()
+        || (open::publication(&flow, arrival.ifindex, tables).is_some()
+            && !tables.has_socket(&flow))
+}
+
+/// Whether anything is published on this port, on whatever address.
+#[inline(always)]
+pub(super) fn is_published<T: Tables>(tables: &T, number: u8, port: [u8; 2]) -> bool {
+    let (word, bit) = port_bit(number, port);
+    tables.port_word(word) & bit != 0
+}
+
+#[inline(always)]
+fn flow_of(header: &Ipv6Header, number: u8, ports: [u8; 4], arrival: &Arrival) -> ForwardKey {
+    let [a, b, c, d] = ports;
+    ForwardKey {
+        client: header.source,
+        host: header.destination,
+        client_port: [a, b],
+        host_port: [c, d],
+        scope: address_scope(&header.source, arrival.ifindex),
+        protocol: number,
+        reserved: [0; 3],
+    }
+}
+
+/// What must hold of a packet that is translated.
+#[inline(always)]
+fn check(header: &Ipv6Header, transport: &Transport, length: u32) -> Decision<()> {
+    let payload = header.payload();
+    if !transport.fits(payload)
+        || payload > LONGEST_PAYLOAD
+        || IPV6_LENGTH as u32 + u32::from(payload) > length
+    {
+        return Err(Stop::Drop(Reason::Truncated));
+    }
+    if header.hop_limit <= 1 {
+        return Err(Stop::Drop(Reason::HopLimit));
+    }
+    if transport.unchecked {
+        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    }
+    Ok(())
+}
+
+/// The MSS that the client's uplink and the container's link both carry.
+#[inline(always)]
+pub(super) fn segment_limit<T: Tables>(link: &Link, ifindex: u32, tables: &T) -> Option<u16> {
+    Some(mss_limit(tables.uplink(ifindex)?.mtu, link.mtu))
+}
