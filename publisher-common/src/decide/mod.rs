@@ -8,6 +8,8 @@ mod close;
 pub mod errors;
 mod establish;
 mod open;
+#[cfg(test)]
+mod tests;
 pub mod to_client;
 pub mod to_container;
 mod transport;

@@ -146,7 +146,16 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     work.route = Route { link: index, number: 0 };
     for candidate in 0..CANDIDATES {
         work.reply = reply_key(work, candidate);
-        let Workspace { flow, reply, transient, .. } = &*work;
+        let Workspace { flow, reply, transient, arrival, .. } = &*work;
+        // A SYN that is sent again finds its session here where the first tuple was taken.
+        if let Some(entry) = tables.transient(Class::HalfOpen, reply)
+            && entry.forward.same(flow)
+            && entry.session.link == transient.session.link
+        {
+            entry.last_seen = now;
+            entry.sent.count(arrival);
+            return Ok(());
+        }
         let foreign = candidate < SHARED_FROM
             && tables
                 .alias(&reply.alias)

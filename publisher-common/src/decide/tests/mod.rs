@@ -1,0 +1,31 @@
+//! The decisions over whole packets: built with etherparse, and judged by it.
+
+mod aliases;
+mod closing;
+mod errors;
+mod gateway;
+mod invariants;
+mod links;
+mod malformed;
+mod opening;
+mod oracle;
+mod packets;
+mod scene;
+mod sizes;
+mod tcp;
+mod udp;
+
+use crate::decide::Stop;
+use crate::native::{Outcome, samples};
+use crate::reason::Reason;
+use oracle::Seen;
+use packets::{Body, Segment};
+use scene::Scene;
+
+/// What becomes of a packet that is dropped for `reason`.
+const fn dropped(reason: Reason) -> Outcome {
+    Outcome::Stop(Stop::Drop(reason))
+}
+
+/// What becomes of a packet that isn't ours.
+const PASSED: Outcome = Outcome::Stop(Stop::Pass);

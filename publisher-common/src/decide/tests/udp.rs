@@ -1,0 +1,107 @@
+//! UDP sessions, and checksums of 0.
+
+use super::packets::{from_client, from_target};
+use super::*;
+use crate::layout::{ForwardKey, State};
+use crate::wire::protocol;
+
+fn flow() -> ForwardKey {
+    ForwardKey { protocol: protocol::UDP, ..samples::flow() }
+}
+
+#[test]
+fn s2_promotion_takes_a_packet_of_the_clients_after_a_reply() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.open(&flow);
+    for _ in 0..3 {
+        let _ = scene.client(&flow, Body::datagram(3));
+        assert!(!scene.is_established(&flow), "nobody has answered");
+    }
+    for _ in 0..3 {
+        assert!(Seen::to_client(&scene.container(&reply, Body::datagram(9))).answers(&flow));
+        assert!(!scene.is_established(&flow), "an answer to a spoofed source proves nothing");
+    }
+    let _ = scene.client(&flow, Body::datagram(3));
+    assert_eq!(scene.state(&reply), Some(State::ESTABLISHED));
+    let reverse = scene.reverse(&reply);
+    assert_eq!((reverse.usage.packets, reverse.usage.bytes), (3, 3 * (28 + 9)));
+    let forward = scene.tables.forward[&flow];
+    assert_eq!((forward.usage.packets, forward.usage.bytes), (5, 4 * (48 + 3) + 48 + 12));
+    scene.assert_paired();
+}
+
+#[test]
+fn h1_g1_datagrams_of_every_small_length_arrive_whole() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    for length in (0..64).chain([1_199, 1_452, 60_000, 65_507]) {
+        let Body::Udp(payload) = Body::datagram(length) else { unreachable!() };
+        let there = Seen::to_container(&scene.client(&flow, Body::Udp(payload.clone())));
+        assert_eq!((there.reply_key(), &there.payload), (reply, &payload));
+        let back = Seen::to_client(&scene.container(&reply, Body::Udp(payload.clone())));
+        assert!(back.answers(&flow));
+        assert_eq!(back.payload, payload);
+    }
+}
+
+#[test]
+fn h13_a_datagram_whose_ipv4_length_would_wrap_is_dropped() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let _ = scene.establish(&flow);
+    // 65,515 bytes of IPv6 payload are 65,535 bytes of IPv4.
+    assert!(matches!(scene.client(&flow, Body::datagram(65_507)), Outcome::ToContainer(..)));
+    assert_eq!(scene.client(&flow, Body::datagram(65_508)), dropped(Reason::Truncated));
+}
+
+#[test]
+fn g10_a_checksum_of_0_is_dropped_both_ways() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    let mut there = from_client(&flow, &Body::datagram(8));
+    there[46..48].fill(0);
+    assert_eq!(scene.uplink(&there), dropped(Reason::UdpZeroChecksum));
+    let mut back = from_target(&reply, &Body::datagram(8));
+    back[14 + 26..14 + 28].fill(0);
+    assert_eq!(scene.veth(samples::VETH, &back), dropped(Reason::UdpZeroChecksum));
+}
+
+#[test]
+fn g12_a_sum_that_comes_to_0_is_sent_as_ffff() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    let sum = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let (mut there, mut back) = (0, 0);
+    // Every value of the two bytes of payload gives another checksum: one of them is 0.
+    for value in 0..=u16::MAX {
+        let payload = value.to_be_bytes().to_vec();
+        let Outcome::ToContainer(bytes, _) = scene.client(&flow, Body::Udp(payload.clone())) else {
+            panic!("not translated")
+        };
+        there += usize::from(sum(&bytes, 26) == 0xffff);
+        assert_ne!(sum(&bytes, 26), 0);
+        let Outcome::ToClient(bytes, _) = scene.container(&reply, Body::Udp(payload)) else {
+            panic!("not translated")
+        };
+        back += usize::from(sum(&bytes, 46) == 0xffff);
+        assert_ne!(sum(&bytes, 46), 0);
+        if sum(&bytes, 46) == 0xffff {
+            let _ = Seen::of(&bytes);
+        }
+    }
+    // 0x0000 and 0xffff as payload are the same sum.
+    assert!((1..=2).contains(&there) && (1..=2).contains(&back), "{there} {back}");
+}
+
+#[test]
+fn s2_an_idle_session_makes_way() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.open(&flow);
+    let answer = |scene: &mut Scene| scene.container(&reply, Body::datagram(1));
+    scene.now += 300;
+    assert!(matches!(answer(&mut scene), Outcome::ToClient(..)), "the container keeps it alive");
+    scene.now += 301;
+    assert_eq!(answer(&mut scene), dropped(Reason::ReplyNoSession));
+    // The client's next datagram opens it again.
+    assert_eq!(scene.open(&flow), reply);
+    assert_eq!(scene.tables.half_open[&reply].session.created, scene.now);
+}
