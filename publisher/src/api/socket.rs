@@ -181,14 +181,17 @@ fn bind_private(path: &Path) -> Result<OwnedFd, BindError> {
     Ok(socket)
 }
 
-/// Lets the members of [`GROUP`] in, if there is such a group.
+/// Lets the members of [`GROUP`] in, if there is such a group in `/etc/group`.
 fn open_to_group(path: &Path) -> io::Result<()> {
     let groups = match fs::read_to_string("/etc/group") {
         Ok(groups) => groups,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(group) = group_id(&groups, GROUP) else { return Ok(()) };
+    group_id(&groups, GROUP).map_or(Ok(()), |group| give_to_group(path, group))
+}
+
+fn give_to_group(path: &Path, group: u32) -> io::Result<()> {
     match std::os::unix::fs::lchown(path, None, Some(group)) {
         // Somebody's own daemon, for a test: the file stays their own.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -233,6 +236,20 @@ mod tests {
         assert!(UnixStream::connect(&path).is_ok());
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_group_gets_in_only_where_the_file_can_be_given_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.sock");
+        let socket = bind_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        // Nobody's group: only root can give a file to it.
+        give_to_group(&path, 54_321).unwrap();
+        let given = fs::symlink_metadata(&path).unwrap().gid() == 54_321;
+        assert_eq!(given, rustix::process::geteuid().is_root());
+        assert_eq!(mode(&path), if given { 0o660 } else { 0o600 });
+        drop(socket);
     }
 
     #[test]
