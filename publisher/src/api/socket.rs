@@ -281,7 +281,11 @@ mod tests {
     fn a_dead_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.sock");
-        drop(UnixListener::bind(&path).unwrap());
+        // Without listen(2): a listening one could live on for a moment in a process that another
+        // test is just starting.
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        drop(socket);
         assert!(path.exists());
         let listener = Listener::bind(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
