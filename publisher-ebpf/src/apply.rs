@@ -175,7 +175,8 @@ fn fields<const CHECKSUM: usize>(
     // SAFETY: `window` has checked the bounds.
     unsafe { *ports = rewrite.ports };
     let skb = context.skb.skb.cast();
-    if let Some(patch) = rewrite.mss {
+    let patch = &rewrite.mss;
+    if patch.is_some() {
         let at = (start + patch.offset as usize) as u32;
         // SAFETY: the helper reads 2 bytes, which are there.
         if unsafe { bpf_skb_store_bytes(skb, at, patch.new.as_ptr().cast(), 2, 0) } != 0 {

@@ -62,8 +62,8 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
         to_container::Kind::Flow => {
             let arrival = packet.arrival();
             let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-            let to = to_container::decide(&packet, &arrival, work, &mut tables)?;
-            apply::to_container::<L2>(context, &to)
+            to_container::decide(&packet, &arrival, work, &mut tables)?;
+            apply::to_container::<L2>(context, &work.to_container)
         }
         to_container::Kind::Error => client_error::<L2>(context),
         to_container::Kind::Extended => Err(extended::<L2>(context)),
@@ -100,8 +100,8 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
         to_client::Kind::Flow => {
             let arrival = packet.arrival();
             let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-            let to = to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
-            apply::to_client(context, &to)
+            to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
+            apply::to_client(context, &work.to_client)
         }
         to_client::Kind::Error => container_error::<BRIDGE>(context),
     }

@@ -157,10 +157,12 @@ pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
         protocol: inner.protocol,
         reserved: [0; 3],
     };
-    let Some(entry) = tables.reverse(&work.reply) else { return Err(miss(outer, tables)) };
+    let Some((entry, link)) = tables.reverse_and_link(&work.reply) else {
+        return Err(miss(outer, tables));
+    };
     work.flow = entry.forward;
     let session = entry.session;
-    check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
+    check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
     if (kind, code) != (3, 4) {
         return Err(Stop::Drop(Reason::IcmpError));
     }

@@ -57,7 +57,8 @@ impl Control for Engine {
         self.reconcile().await;
         let mut inner = self.inner.lock().await;
         let sessions = inner.session_counts().get(&id).copied().unwrap_or(0);
-        let publication = inner.state.publications().iter().find(|publication| publication.id == id);
+        let publication =
+            inner.state.publications().iter().find(|publication| publication.id == id);
         let view = match publication {
             Some(publication) => inner.publication(publication, sessions),
             None => return Err(ApiError::failed("the publication was removed at the same moment")),
@@ -146,10 +147,9 @@ impl Control for Engine {
         let mut inner = self.inner.lock().await;
         let datapath = inner.datapath.take().ok_or_else(uninstalled)?;
         datapath.uninstall()?;
-        inner
-            .reserved
-            .update(&PortSet::default())
-            .map_err(|error| ApiError::failed(format!("can't give reserved ports back: {error}")))?;
+        inner.reserved.update(&PortSet::default()).map_err(|error| {
+            ApiError::failed(format!("can't give reserved ports back: {error}"))
+        })?;
         info!("uninstalled");
         self.exit.notify_one();
         Ok(())

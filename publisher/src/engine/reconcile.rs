@@ -69,7 +69,8 @@ impl Engine {
 fn container_links(resolutions: &Resolutions, inner: &Inner) -> BTreeSet<u32> {
     let now = resolutions.values().flatten().flat_map(|resolved| resolved.container_links());
     // A container that restarts must not make an uplink of its bridge for a moment.
-    let before = inner.resolutions.values().flatten().flat_map(|resolved| resolved.container_links());
+    let before =
+        inner.resolutions.values().flatten().flat_map(|resolved| resolved.container_links());
     now.chain(before).collect()
 }
 

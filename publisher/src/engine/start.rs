@@ -60,7 +60,8 @@ impl StartError {
 }
 
 fn check_privileges() -> Result<(), StartError> {
-    let effective = capabilities(None).map_err(|errno| StartError::Network(errno.into()))?.effective;
+    let effective =
+        capabilities(None).map_err(|errno| StartError::Network(errno.into()))?.effective;
     let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
     let may_bpf = effective.contains(bpf) || effective.contains(CapabilitySet::SYS_ADMIN);
     if may_bpf && effective.contains(CapabilitySet::NET_ADMIN) {

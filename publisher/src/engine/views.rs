@@ -84,7 +84,8 @@ impl Inner {
         if let HostAddress::One { address, .. } = publication.spec.host() {
             if address.is_loopback() {
                 warnings.push(
-                    "clients on the host itself are not served yet, and [::1] is theirs alone".into(),
+                    "clients on the host itself are not served yet, and [::1] is theirs alone"
+                        .into(),
                 );
             } else if !self.is_local(publication.spec.host()) {
                 warnings.push(format!(
@@ -156,32 +157,36 @@ impl Inner {
                 continue;
             }
             let client_port = port.map(|_| u16::from_be_bytes(forward.client_port));
-            let view = found.entry((forward.client, forward.scope, client_port)).or_insert_with(|| {
-                WhoisView {
-                    alias,
-                    port,
-                    client: forward.client.into(),
-                    client_port,
-                    scope: (forward.scope != 0).then(|| self.interface(forward.scope)),
-                    since: Some(clock::time_of_day(session.created)),
-                    sessions: 0,
-                }
-            });
+            let view =
+                found.entry((forward.client, forward.scope, client_port)).or_insert_with(|| {
+                    WhoisView {
+                        alias,
+                        port,
+                        client: forward.client.into(),
+                        client_port,
+                        scope: (forward.scope != 0).then(|| self.interface(forward.scope)),
+                        since: Some(clock::time_of_day(session.created)),
+                        sessions: 0,
+                    }
+                });
             view.sessions += 1;
         }
         let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
-        let bound = datapath.tables().aliases()?.into_iter().find(|(address, _)| {
-            Ipv4Addr::from(*address) == alias
-        });
+        let bound = datapath
+            .tables()
+            .aliases()?
+            .into_iter()
+            .find(|(address, _)| Ipv4Addr::from(*address) == alias);
         // The binding tells since when, and of a client without sessions.
         if let Some((_, bound)) = bound {
             let since = Some(clock::time_of_day(bound.created));
-            let known = found.iter_mut().find(|((client, scope, _), _)| {
-                (*client, *scope) == (bound.client, bound.scope)
-            });
+            let nobody = found.is_empty();
+            let known = found
+                .iter_mut()
+                .find(|((client, scope, _), _)| (*client, *scope) == (bound.client, bound.scope));
             match known {
                 Some((_, view)) => view.since = since,
-                None if found.is_empty() => {
+                None if nobody => {
                     let view = WhoisView {
                         alias,
                         port,
@@ -215,7 +220,8 @@ impl Inner {
         let mut attached: BTreeMap<u32, (Hook, Means)> = BTreeMap::new();
         let (mut tables, mut programs) = (Vec::new(), Vec::new());
         if let Some(datapath) = &mut self.datapath {
-            attached.extend(datapath.attachments().map(|(at, means)| (at.ifindex, (at.hook, means))));
+            attached
+                .extend(datapath.attachments().map(|(at, means)| (at.ifindex, (at.hook, means))));
             tables.extend(datapath.tables().usage().into_iter().map(|table| TableView {
                 name: table.name.into(),
                 used: table.used,
@@ -285,7 +291,9 @@ impl Inner {
 
     /// Where the host's firewall would have kept clients out: packets of publications don't meet it.
     pub(super) fn firewall_warnings(&self, engine: &Engine) -> Vec<String> {
-        if engine.config.host_firewall == HostFirewall::Bypass || self.state.publications().is_empty() {
+        if engine.config.host_firewall == HostFirewall::Bypass
+            || self.state.publications().is_empty()
+        {
             return Vec::new();
         }
         let warning = |finding| {
