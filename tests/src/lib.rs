@@ -10,6 +10,7 @@
 
 pub mod case;
 pub mod daemon;
+pub mod lab;
 pub mod netns;
 pub mod residue;
 pub mod shell;
