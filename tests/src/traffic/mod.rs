@@ -1,0 +1,7 @@
+//! Small network programs of the tests' own, run by threads inside the namespaces.
+
+pub mod bulk;
+pub mod icmp;
+pub mod raw;
+pub mod tcp;
+pub mod udp;
