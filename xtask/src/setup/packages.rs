@@ -22,7 +22,7 @@ const BPF: [&str; 7] = [
 
 /// What the demo, the tests and the benchmark run. The libraries are those of the Docker engines, which are
 /// unpacked and not installed.
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 15] = [
     "bpftool",
     "busybox-static",
     "ethtool",
@@ -37,7 +37,6 @@ const TOOLS: [&str; 16] = [
     "nftables",
     "procps",
     "qemu-system-x86",
-    "tcpdump",
     "util-linux",
 ];
 
