@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::residue::{Left, Objects};
@@ -19,6 +19,14 @@ pub struct Case {
 }
 
 impl Case {
+    fn new() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("pubt-").tempdir();
+        Ok(Self {
+            directory: directory.context("scratch directory")?,
+            left: RefCell::new(Left::default()),
+        })
+    }
+
     /// A directory of this case, gone after it.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -53,14 +61,7 @@ impl Case {
 pub fn run(body: impl FnOnce(&Case) -> Result<()>) {
     static ORDER: Mutex<()> = Mutex::new(());
     let _turn = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
-    let case = Case {
-        directory: tempfile::Builder::new()
-            .prefix("pubt-")
-            .tempdir()
-            .context("scratch directory")
-            .unwrap(),
-        left: RefCell::new(Left::default()),
-    };
+    let case = Case::new().unwrap();
     let outcome = catch_unwind(AssertUnwindSafe(|| body(&case)));
     let residue = case.left.borrow_mut().check();
     match outcome {
@@ -74,6 +75,19 @@ pub fn run(body: impl FnOnce(&Case) -> Result<()>) {
         }
         Ok(Ok(())) => assert!(residue.is_empty(), "left behind:\n  {}", residue.join("\n  ")),
     }
+}
+
+/// As [`run`], for a program that isn't a test: what went wrong or was left behind is an error.
+///
+/// # Errors
+/// What `body` fails with, otherwise what it left behind.
+pub fn attempt(body: impl FnOnce(&Case) -> Result<()>) -> Result<()> {
+    let case = Case::new()?;
+    let outcome = body(&case);
+    let residue = case.left.borrow_mut().check();
+    outcome?;
+    ensure!(residue.is_empty(), "left behind:\n  {}", residue.join("\n  "));
+    Ok(())
 }
 
 fn report_residue(residue: &[String]) {

@@ -10,8 +10,12 @@
 
 pub mod case;
 pub mod daemon;
+pub mod docker;
+pub mod fetched;
+pub mod initramfs;
 pub mod lab;
 pub mod netns;
+pub mod qemu;
 pub mod residue;
 pub mod shell;
 pub mod topology;
