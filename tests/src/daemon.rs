@@ -289,6 +289,17 @@ impl<'a> Daemon<'a> {
         entries.pop().context("entry")
     }
 
+    /// Makes a change to the host that is the test's own, so that it isn't taken for the daemon's.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn alter<T>(&mut self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let from = HostState::of(&self.host)?;
+        let value = change()?;
+        self.before.take_over(&from, &HostState::of(&self.host)?);
+        Ok(value)
+    }
+
     /// Ends the program with SIGKILL, as a crash does. Its pins stay.
     ///
     /// # Errors

@@ -36,15 +36,17 @@ fn tcp_and_udp_reach_a_container(case: &Case, version: Version) -> Result<()> {
     net.host.ip("link del br0")?;
     let engine = Engine::start(version, &net.host, &["--userland-proxy=false"])?;
     let address = engine.web("web", &["-p", "8080:80"])?;
-    let echo = engine.run("echo", &[], &["udpsvd", "-E", "0.0.0.0", "7", "cat"])?;
-    let daemon = Daemon::start(case, &net.host)?;
+    // The image has no UDP server; one of ours runs in the container's namespace.
+    let container = Netns::of_process(engine.pid("web")?)?;
+    let echo = udp::Server::echo(&container, ([0, 0, 0, 0], 7))?;
+    let mut daemon = Daemon::start(case, &net.host)?;
 
     // What users have today.
     let outcome = tcp::try_connect(net.client(), host(8080), Duration::from_secs(2));
     ensure!(matches!(outcome, Outcome::Refused), "{outcome:?}");
 
     daemon.add("8080", &format!("{address}:80"))?;
-    daemon.add("7/udp", &format!("{echo}:7"))?;
+    daemon.add("7/udp", &format!("{address}:7"))?;
     let text = page(net.client())?;
     ensure!(text.contains("hello from the container; you are 198.1"), "{text}");
     let socket = udp::client(net.client(), 0)?;
@@ -60,7 +62,8 @@ fn tcp_and_udp_reach_a_container(case: &Case, version: Version) -> Result<()> {
     }
     ensure!(drops.iter().all(|packets| *packets == 0), "the DROP rule counted {drops:?}");
 
-    engine.docker(&["restart", "-t", "0", "web"])?;
+    drop((echo, container));
+    daemon.alter(|| engine.docker(&["restart", "-t", "0", "web"]))?;
     ensure!(engine.address("web")? == address, "the engine gave another address");
     let start = Instant::now();
     let mut again = page(net.client());

@@ -148,10 +148,12 @@ fn a_datagram_too_large_for_the_path_tells_the_container() {
 /// A container link that is narrower than the uplink.
 fn a_narrow_container_link(offloads: bool) {
     case::run(|case| {
-        let lab = Lab::with(case, Options { offloads, ..Options::default() })?;
+        let mut lab = Lab::with(case, Options { offloads, ..Options::default() })?;
         let container = &lab.net.containers[0];
-        lab.net.host.ip(&format!("link set {} mtu 1300", container.veth))?;
-        lab.net.host.ip("link set br0 mtu 1300")?;
+        lab.daemon.alter(|| {
+            lab.net.host.ip(&format!("link set {} mtu 1300", container.veth))?;
+            lab.net.host.ip("link set br0 mtu 1300")
+        })?;
         container.ns.ip("link set eth0 mtu 1300")?;
         std::thread::sleep(Duration::from_millis(200));
         let _server = tcp::Server::start(&container.ns, (ANY, 80), bulk::serve)?;

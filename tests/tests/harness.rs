@@ -65,6 +65,14 @@ fn host_state_notices_sysctls_qdiscs_links_and_routes() {
         for expected in ["ip_local_reserved_ports", "clsact", "link left: leftover", "198.18"] {
             ensure!(changes.contains(expected), "{expected} isn't in {changes}");
         }
+        // Changes of the test's own are taken over, and only they.
+        let (mut start, from) = (before, HostState::of(&net.host)?);
+        net.host.ip("link del leftover")?;
+        net.host.sysctl("ipv6/conf/all/forwarding", "1")?;
+        start.take_over(&from, &HostState::of(&net.host)?);
+        let changes = start.changes(&HostState::of(&net.host)?).join("\n");
+        ensure!(!changes.contains("leftover") && !changes.contains("forwarding"), "{changes}");
+        ensure!(changes.contains("ip_local_reserved_ports"), "{changes}");
         Ok(())
     });
 }
