@@ -248,6 +248,8 @@ fn several_uplinks_each_answer_their_own_clients() {
 #[test]
 fn an_uplink_and_addresses_that_come_later() {
     case::run(|case| {
+        // Dropped last: its end of the veth pair must not go before the daemon has.
+        let newcomer = Netns::new("newcomer")?;
         let mut lab = Lab::simple(case)?;
         let _servers = echo_lab(&lab)?;
         let later: Ipv6Addr = "2001:db8:1::7".parse()?;
@@ -256,7 +258,6 @@ fn an_uplink_and_addresses_that_come_later() {
         std::thread::sleep(Duration::from_millis(300));
         tcp_and_udp_echo(lab.net.client(), (later, 8080).into())?;
 
-        let newcomer = Netns::new("newcomer")?;
         lab.daemon.alter(|| {
             publisher_tests::netns::veth(&lab.net.host, "up9", &newcomer, "eth0", 1500)?;
             lab.net.host.ip("addr add 2001:db8:9::1/64 dev up9 nodad")

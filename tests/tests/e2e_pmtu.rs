@@ -63,13 +63,13 @@ fn within_20_percent_of_docker_proxy(offloads: bool) {
         let _proxy = DockerProxy::start(&lab.net.host, 8081, lab.net.target(80))?;
         let transfer = |port| {
             let mut stream = tcp::connect(lab.net.client(), host(port))?;
-            bulk::rush(&mut stream, 256 * MIB).with_context(|| format!("port {port}"))
+            bulk::rush(&mut stream, 128 * MIB).with_context(|| format!("port {port}"))
         };
         // Warm: both know the path's MTU.
         transfer(8080)?;
         transfer(8081)?;
         let mut ratios = [Vec::new(), Vec::new()];
-        for _ in 0..5 {
+        for _ in 0..3 {
             let ours = transfer(8080)?;
             let theirs = transfer(8081)?;
             for (ratio, (ours, theirs)) in ratios.iter_mut().zip(ours.into_iter().zip(theirs)) {
@@ -79,7 +79,7 @@ fn within_20_percent_of_docker_proxy(offloads: bool) {
         for (direction, mut ratios) in ["up", "down"].into_iter().zip(ratios) {
             ratios.sort_by(f64::total_cmp);
             println!("{direction}: throughput against docker-proxy, sorted: {ratios:.2?}");
-            ensure!(ratios[2] >= 0.8, "{direction}: {ratios:.2?} of docker-proxy's throughput");
+            ensure!(ratios[1] >= 0.8, "{direction}: {ratios:.2?} of docker-proxy's throughput");
         }
         Ok(())
     });

@@ -220,7 +220,8 @@ fn esp_and_gre_of_the_host() {
                 client.send(HOST, 0, payload)?;
                 assert_eq!(server.receive()?, (payload.to_vec(), client_address(0)));
                 server.send(client_address(0), 0, payload)?;
-                assert_eq!(client.receive()?, (payload.to_vec(), HOST));
+                // From whichever of its addresses the host takes.
+                assert_eq!(client.receive()?.0, payload);
             }
         }
         Ok(())
