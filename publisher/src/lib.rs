@@ -3,5 +3,9 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod datapath;
+pub mod engine;
 pub mod model;
+pub mod plan;
 pub mod store;
+pub mod topology;
