@@ -35,10 +35,10 @@ impl Suite {
         fs::write(dir.join("sources.list"), source)?;
         fs::write(dir.join("status"), "")?;
         let suite = Self { name, dir };
-        run::quiet(&mut suite.apt("apt-get", &["update", "-q"])).map_err(|error| {
+        run::quiet(&mut suite.apt("apt-get", &["update", "-q"])).map_err(|_| {
             run::hinted(
-                format!("{error:#}: the machine's Debian archive may not carry `{name}`"),
-                "point /etc/apt/sources.list at a full Debian archive, then run `cargo xtask setup` again",
+                format!("apt cannot read Debian's suite `{name}` from the machine's archive"),
+                "point apt's sources at a full Debian archive, then run `cargo xtask setup` again",
             )
         })?;
         Ok(suite)
@@ -102,6 +102,9 @@ impl Suite {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             "Dir::Etc::preferences=/dev/null".to_owned(),
             "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            // A mirror or snapshot may lag behind the days that a testing suite's signature is meant for. The
+            // signature itself is checked.
+            "Acquire::Check-Valid-Until=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // The scratch directory may be one that the user `_apt` can't reach.
