@@ -1,0 +1,86 @@
+//! What happens to a packet: the decision as a value, for TC to carry out.
+//!
+//! Client to container: [`to_container::decide`], and [`errors::from_client`] for ICMPv6. Container
+//! to client: [`to_client::decide`], and [`errors::from_container`] for ICMP. A packet that is
+//! nobody's but the host's is [`Stop::Pass`], and nothing has been changed by then.
+
+mod close;
+pub mod errors;
+mod establish;
+mod open;
+pub mod to_client;
+pub mod to_container;
+mod transport;
+
+use crate::layout::{Link, link_flags};
+use crate::reason::Reason;
+use crate::translate::TransportRewrite;
+
+pub use transport::Transport;
+
+/// A packet goes no further through the translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It isn't ours: the host's stack gets it as it came.
+    Pass,
+    /// It is ours, and is dropped.
+    Drop(Reason),
+}
+
+/// What to do with a packet, or why nothing is done.
+pub type Decision<T> = Result<T, Stop>;
+
+/// Where a translated packet goes to the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Into the container, through the host's side of its veth.
+    Peer(u32),
+    /// Out of an interface of the host, to the neighbour that the route to the target names.
+    Neighbour(u32),
+}
+
+impl Exit {
+    /// The way that a link allows.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(link: &Link) -> Self {
+        if link.flags & link_flags::PEER != 0 {
+            Self::Peer(link.veth)
+        } else {
+            Self::Neighbour(link.device)
+        }
+    }
+}
+
+/// A client's packet as the container gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToContainer {
+    /// The IPv4 header, in place of the IPv6 header.
+    pub header: [u8; 20],
+    /// What changes behind it.
+    pub transport: TransportRewrite,
+    /// Where it goes.
+    pub exit: Exit,
+    /// Ethernet addresses for an uplink that has none: the container's, then the link's.
+    pub ethernet: [[u8; 6]; 2],
+}
+
+/// A container's packet as the client gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToClient {
+    /// The IPv6 header, in place of the IPv4 header.
+    pub header: [u8; 40],
+    /// What changes behind it.
+    pub transport: TransportRewrite,
+    /// The interface that the client came in on.
+    pub uplink: Uplink,
+}
+
+/// The interface that a reply leaves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Whether it has no Ethernet header.
+    pub raw: bool,
+}

@@ -1,0 +1,267 @@
+//! A container's packet, at tc ingress of the host's side of its veth or of its bridge.
+
+use super::{Decision, Stop, ToClient, Transport, Uplink, close, establish};
+use crate::layout::{
+    Class, ForwardKey, Handle, Link, ReplyKey, Session, State, Timeouts, session_flags,
+};
+use crate::packet::{Arrival, Packet};
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::translate::{TransportRewrite, clamp_mss, ipv6_header};
+use crate::wire::{IPV4_LENGTH, Ipv4Header, TcpHeader, protocol, tcp_flags};
+
+/// Which way of the translator a packet takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP or UDP.
+    Flow,
+    /// ICMP: perhaps an error about a session.
+    Error,
+}
+
+/// Looks at the IPv4 header: a container's packet is ours if it goes to an alias, or to a port of
+/// gateway mode. `Err` for everything that is decided by that alone.
+#[inline(always)]
+pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> {
+    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    if header.version() != 4 {
+        return Err(Stop::Pass);
+    }
+    let config = tables.config().ok_or(Stop::Pass)?;
+    let plain = header.version_length == Ipv4Header::VERSION_LENGTH && !header.is_fragment();
+    if config.is_alias(header.destination) {
+        return match header.protocol {
+            _ if header.version_length != Ipv4Header::VERSION_LENGTH => {
+                Err(Stop::Drop(Reason::Ipv4Options))
+            }
+            _ if !plain => Err(Stop::Drop(Reason::Fragment)),
+            protocol::TCP | protocol::UDP => Ok(Kind::Flow),
+            protocol::ICMP => Ok(Kind::Error),
+            _ => Err(Stop::Drop(Reason::ReplyProtocol)),
+        };
+    }
+    match header.protocol {
+        protocol::TCP | protocol::UDP if plain => {
+            let ports = packet.view::<4>(IPV4_LENGTH).ok_or(Stop::Pass)?;
+            if config.is_gateway_port([ports[2], ports[3]]) {
+                Ok(Kind::Flow)
+            } else {
+                Err(Stop::Pass)
+            }
+        }
+        protocol::ICMP if plain => {
+            // The port of the embedded packet's source, at the end of IPv4, ICMP and IPv4 headers.
+            let ports = packet.view::<4>(2 * IPV4_LENGTH + 8).ok_or(Stop::Pass)?;
+            if config.is_gateway_port([ports[0], ports[1]]) {
+                Ok(Kind::Error)
+            } else {
+                Err(Stop::Pass)
+            }
+        }
+        _ => Err(Stop::Pass),
+    }
+}
+
+/// What a reply needs of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Return {
+    flow: ForwardKey,
+    uplink: u32,
+    raw: bool,
+}
+
+/// Decides on a packet of [`Kind::Flow`]. `BRIDGE` says that it came by the bridge rather than by
+/// the host's side of a veth.
+#[inline(always)]
+pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
+    packet: &P,
+    arrival: &Arrival,
+    tables: &mut T,
+) -> Decision<ToClient> {
+    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    let transport = Transport::read::<IPV4_LENGTH, P>(packet, header.protocol)?;
+    let reply = ReplyKey {
+        target: header.source,
+        alias: header.destination,
+        target_port: transport.source_port(),
+        alias_port: transport.destination_port(),
+        protocol: transport.protocol,
+        reserved: [0; 3],
+    };
+    let (back, link) = match tables.reverse(&reply) {
+        Some(entry) => {
+            let session = &entry.session;
+            let (link, flags) = (session.link, session.flags);
+            let back = Return {
+                flow: entry.forward,
+                uplink: session.uplink,
+                raw: flags & session_flags::RAW_UPLINK != 0,
+            };
+            check_link::<BRIDGE, P, T>(packet, arrival, link, tables)?;
+            if let Some(entry) = tables.reverse(&reply) {
+                if entry.last_seen != arrival.now {
+                    entry.last_seen = arrival.now;
+                }
+                entry.usage.count(arrival);
+            }
+            if transport.has(tcp_flags::FIN | tcp_flags::RST) {
+                close::note(
+                    &back.flow,
+                    &reply,
+                    transport.flags,
+                    session_flags::CONTAINER_FIN,
+                    arrival.now,
+                    tables,
+                );
+            } else if close::both_done(flags) {
+                close::to_closing(&back.flow, &reply, arrival.now, tables);
+            }
+            (back, link.index)
+        }
+        None => {
+            let (class, link) =
+                find(&reply, arrival.now, tables).ok_or_else(|| miss(header, tables))?;
+            check_link::<BRIDGE, P, T>(packet, arrival, link, tables)?;
+            let back = container_sent(class, &reply, &transport, arrival, tables)
+                .ok_or(Stop::Drop(Reason::ReplyNoSession))?;
+            (back, link.index)
+        }
+    };
+
+    check(header, &transport, arrival.length)?;
+    let [a, b] = back.flow.host_port;
+    let [c, d] = back.flow.client_port;
+    let rewrite = TransportRewrite::to_client(
+        &reply,
+        &back.flow.client,
+        &back.flow.host,
+        transport.ports,
+        [a, b, c, d],
+    );
+    let limit = if transport.has(tcp_flags::SYN) {
+        tables
+            .link(link)
+            .and_then(|link| super::to_container::segment_limit(link, back.uplink, tables))
+    } else {
+        None
+    };
+    let rewrite = rewrite.with_mss(limit.and_then(|limit| {
+        let tcp = TcpHeader::of(packet.view::<20>(IPV4_LENGTH)?);
+        clamp_mss(packet, IPV4_LENGTH, tcp, limit)
+    }));
+    Ok(ToClient {
+        header: ipv6_header(header, back.flow.host, back.flow.client),
+        transport: rewrite,
+        uplink: Uplink { ifindex: back.uplink, raw: back.raw },
+    })
+}
+
+/// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
+/// somebody else's.
+#[inline(always)]
+pub(super) fn miss<T: Tables>(header: &Ipv4Header, tables: &T) -> Stop {
+    if tables.config().is_some_and(|config| config.is_alias(header.destination)) {
+        Stop::Drop(Reason::ReplyNoSession)
+    } else {
+        Stop::Pass
+    }
+}
+
+/// What must hold of a packet that is translated.
+#[inline(always)]
+fn check(header: &Ipv4Header, transport: &Transport, length: u32) -> Decision<()> {
+    let total = header.total();
+    if total < IPV4_LENGTH as u16
+        || !transport.fits(total - IPV4_LENGTH as u16)
+        || u32::from(total) > length
+    {
+        return Err(Stop::Drop(Reason::Truncated));
+    }
+    if header.ttl <= 1 {
+        return Err(Stop::Drop(Reason::HopLimit));
+    }
+    if transport.unchecked {
+        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    }
+    Ok(())
+}
+
+/// A reply must come by its session's own container link: by the veth where it is known, else by the
+/// bridge from the target's hardware address. A neighbour container can't answer in its place.
+#[inline(always)]
+pub(super) fn check_link<const BRIDGE: bool, P: Packet, T: Tables>(
+    packet: &P,
+    arrival: &Arrival,
+    expected: Handle,
+    tables: &T,
+) -> Decision<()> {
+    let link = tables.link(expected.index).ok_or(Stop::Drop(Reason::TargetGone))?;
+    if !link.serves(expected.generation) {
+        return Err(Stop::Drop(Reason::TargetGone));
+    }
+    if is_own_link::<BRIDGE, P>(packet, arrival, link) {
+        Ok(())
+    } else {
+        Err(Stop::Drop(Reason::ForgedReply))
+    }
+}
+
+#[inline(always)]
+fn is_own_link<const BRIDGE: bool, P: Packet>(packet: &P, arrival: &Arrival, link: &Link) -> bool {
+    if !BRIDGE {
+        return link.veth == arrival.ifindex;
+    }
+    let [a, b, c, d, e, f] = packet.ethernet_source().unwrap_or_default();
+    let source = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+    let [a, b, c, d, e, f] = link.mac;
+    link.veth == 0
+        && link.device == arrival.ifindex
+        && source == u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+/// The session that isn't established under this key, and its link.
+#[inline(never)]
+fn find<T: Tables>(reply: &ReplyKey, now: u32, tables: &mut T) -> Option<(Class, Handle)> {
+    let timeouts: Timeouts = tables.config()?.timeouts;
+    for class in [Class::HalfOpen, Class::Closing] {
+        if let Some(entry) = tables.transient(class, reply)
+            && !establish::has_expired(entry.last_seen, reply.protocol, &timeouts, now)
+        {
+            return Some((class, entry.session.link));
+        }
+    }
+    None
+}
+
+/// The container has sent a packet of such a session.
+#[inline(never)]
+fn container_sent<T: Tables>(
+    class: Class,
+    reply: &ReplyKey,
+    transport: &Transport,
+    arrival: &Arrival,
+    tables: &mut T,
+) -> Option<Return> {
+    let entry = tables.transient(class, reply)?;
+    entry.last_seen = arrival.now;
+    entry.received.count(arrival);
+    let session: &mut Session = &mut entry.session;
+    let back = Return {
+        flow: entry.forward,
+        uplink: session.uplink,
+        raw: session.flags & session_flags::RAW_UPLINK != 0,
+    };
+    let answers =
+        transport.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN | tcp_flags::ACK;
+    if class == Class::HalfOpen && (answers || transport.protocol == protocol::UDP) {
+        session.container_isn = transport.sequence;
+        session.flags |= session_flags::REPLIED;
+    }
+    let reset = transport.has(tcp_flags::RST);
+    if class == Class::Closing && session.state == State::TRANS && !reset {
+        establish::promote(class, &back.flow, reply, arrival.now, tables);
+    } else if class == Class::HalfOpen && reset {
+        tables.remove_transient(class, reply);
+    }
+    Some(back)
+}

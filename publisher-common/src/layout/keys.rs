@@ -1,0 +1,194 @@
+//! Keys of the maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A flow as the client sends it.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct ForwardKey {
+    /// The client's address.
+    pub client: [u8; 16],
+    /// The host's address that the client asked.
+    pub host: [u8; 16],
+    /// The client's port.
+    pub client_port: [u8; 2],
+    /// The published port.
+    pub host_port: [u8; 2],
+    /// Interface index for a link-local client, whose address means something on that link only;
+    /// 0 for others.
+    pub scope: u32,
+    /// Protocol number: TCP or UDP.
+    pub protocol: u8,
+    /// Written as 0.
+    pub reserved: [u8; 3],
+}
+
+impl ForwardKey {
+    /// Whether both name the same client, whatever its port.
+    #[inline(always)]
+    #[must_use]
+    pub fn same_client(&self, client: &[u8; 16], scope: u32) -> bool {
+        equal(&self.client, client) && self.scope == scope
+    }
+
+    /// Whether both are the same flow. Unlike `==` this compiles to a few wide comparisons for
+    /// the BPF target.
+    #[inline(always)]
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        equal(&self.client, &other.client)
+            && equal(&self.host, &other.host)
+            && u16::from_ne_bytes(self.client_port) == u16::from_ne_bytes(other.client_port)
+            && u16::from_ne_bytes(self.host_port) == u16::from_ne_bytes(other.host_port)
+            && self.scope == other.scope
+            && self.protocol == other.protocol
+    }
+}
+
+/// Whether two IPv6 addresses are the same, in two wide comparisons.
+#[inline(always)]
+fn equal(a: &[u8; 16], b: &[u8; 16]) -> bool {
+    u128::from_ne_bytes(*a) == u128::from_ne_bytes(*b)
+}
+
+/// A flow as the container answers it.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct ReplyKey {
+    /// The container's address.
+    pub target: [u8; 4],
+    /// The IPv4 address that the container sees the client as.
+    pub alias: [u8; 4],
+    /// The container's port.
+    pub target_port: [u8; 2],
+    /// The port that the container sees the client as.
+    pub alias_port: [u8; 2],
+    /// Protocol number: TCP or UDP.
+    pub protocol: u8,
+    /// Written as 0.
+    pub reserved: [u8; 3],
+}
+
+/// A published port of a host address; the unspecified address stands for all of them.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct PublicationKey {
+    /// The host's address, or `::`.
+    pub host: [u8; 16],
+    /// Interface index for a link-local host address; 0 for others.
+    pub scope: u32,
+    /// The published port.
+    pub port: [u8; 2],
+    /// Protocol number: TCP or UDP.
+    pub protocol: u8,
+    /// Written as 0.
+    pub reserved: u8,
+}
+
+/// An address of the host, as the data of a longest-prefix key: prefix lengths count from the
+/// first bit of `scope`, so a host route's is 160.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct LocalKey {
+    /// Interface index, in host order, for link-local addresses; 0 for others.
+    pub scope: [u8; 4],
+    /// The address.
+    pub address: [u8; 16],
+}
+
+impl LocalKey {
+    /// Bits of `scope`, which every prefix covers.
+    pub const SCOPE_BITS: u32 = 32;
+    /// Bits of the key.
+    pub const BITS: u32 = 160;
+}
+
+/// Which table a session that isn't established is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// No proof yet that the client gets our answers.
+    HalfOpen,
+    /// Both sides are done, or one has reset the connection.
+    Closing,
+}
+
+/// The scope that belongs to `address` on interface `ifindex`: the interface for link-local
+/// addresses (RFC 4007 §6), 0 for all others.
+#[inline(always)]
+#[must_use]
+pub const fn address_scope(address: &[u8; 16], ifindex: u32) -> u32 {
+    if address[0] == 0xfe && address[1] & 0xc0 == 0x80 { ifindex } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h12_link_local_addresses_are_scoped() {
+        let mut address = [0u8; 16];
+        for (first, second, scope) in [
+            (0xfe, 0x80, 7),
+            (0xfe, 0xbf, 7),
+            (0xfe, 0xc0, 0),
+            (0xfe, 0x7f, 0),
+            (0x20, 0x01, 0),
+            (0xff, 0x80, 0),
+        ] {
+            (address[0], address[1]) = (first, second);
+            assert_eq!(address_scope(&address, 7), scope, "{first:x}{second:x}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The layout of the maps: names, keys, values and sizes. Version [`VERSION`].
+//!
+//! Maps outlive the daemon: they are pinned under a directory named after the version, so a change
+//! of any type here, or of what a field means, needs a new version. Every value ends in reserved
+//! bytes, which are written as 0 and may be given a meaning for which 0 is right.
+//!
+//! Addresses, ports and everything else that comes from a packet are kept as the bytes of the
+//! packet (big-endian). Indices, counters and times are in host order; times are seconds of the
+//! monotonic clock. There is no padding: `zerocopy::IntoBytes` refuses it at compile time.
+
+mod keys;
+mod objects;
+mod session;
+
+pub use keys::{Class, ForwardKey, LocalKey, PublicationKey, ReplyKey, address_scope};
+pub use objects::{
+    Alias, Config, Link, Publication, Timeouts, Uplink, link_flags, source_mode, uplink_flags,
+};
+pub use session::{Forward, Handle, Reverse, Session, State, Transient, Usage, session_flags};
+
+/// Version of the layout; part of the pin directory's name.
+pub const VERSION: u32 = 1;
+
+/// Counters of dropped packets, one per [`crate::reason::Reason`].
+pub const DROP_COUNTERS: u32 = 64;
+/// Words of 64 bits in the bitmap of published ports: TCP ports first, then UDP.
+pub const PORT_WORDS: u32 = 2 * 65_536 / 64;
+/// Targets that can be published at once.
+pub const LINKS: u32 = 16_384;
+/// Interfaces that clients arrive on.
+pub const UPLINKS: u32 = 1_024;
+/// Publications, one per port and protocol and host address.
+pub const PUBLICATIONS: u32 = 131_072;
+/// Prefixes of the host's own addresses.
+pub const LOCALS: u32 = 16_384;
+/// Default capacity of each table of established sessions, and of the table of aliases.
+pub const SESSIONS: u32 = 262_144;
+/// Default capacity of the tables of half-open and of closing sessions.
+pub const TRANSIENTS: u32 = 65_536;
+
+/// Names of the maps, which are also the names of their pins.
+pub mod names {
+    /// Array of one [`super::Config`].
+    pub const CONFIG: &str = "CONFIG";
+    /// Array of [`super::PORT_WORDS`] words: the bitmap of published ports.
+    pub const PORTS: &str = "PORTS";
+    /// Longest-prefix trie of [`super::LocalKey`]: the host's own addresses.
+    pub const LOCALS: &str = "LOCALS";
+    /// Hash of [`super::PublicationKey`] to [`super::Publication`].
+    pub const PUBLICATIONS: &str = "PUBLICATIONS";
+    /// Array of [`super::Link`].
+    pub const LINKS: &str = "LINKS";
+    /// Hash of interface index to [`super::Uplink`].
+    pub const UPLINKS: &str = "UPLINKS";
+    /// Hash of [`super::ForwardKey`] to [`super::Forward`]: established sessions, client to container.
+    pub const FORWARD: &str = "FORWARD";
+    /// Hash of [`super::ReplyKey`] to [`super::Reverse`]: established sessions, container to client.
+    pub const REVERSE: &str = "REVERSE";
+    /// LRU hash of [`super::ReplyKey`] to [`super::Transient`]: sessions not yet established.
+    pub const HALF_OPEN: &str = "HALF_OPEN";
+    /// LRU hash of [`super::ReplyKey`] to [`super::Transient`]: sessions that are ending.
+    pub const CLOSING: &str = "CLOSING";
+    /// Hash of IPv4 address to [`super::Alias`].
+    pub const ALIASES: &str = "ALIASES";
+    /// Per-CPU array of packet counters, one per [`crate::reason::Reason`].
+    pub const DROPS: &str = "DROPS";
+
+    /// All of them.
+    pub const ALL: [&str; 12] = [
+        CONFIG,
+        PORTS,
+        LOCALS,
+        PUBLICATIONS,
+        LINKS,
+        UPLINKS,
+        FORWARD,
+        REVERSE,
+        HALF_OPEN,
+        CLOSING,
+        ALIASES,
+        DROPS,
+    ];
+}
+
+/// Where a port's bit is in the bitmap of published ports: the word's index and the bit in it.
+#[inline(always)]
+#[must_use]
+pub const fn port_bit(protocol: u8, port: [u8; 2]) -> (u32, u64) {
+    let port = u16::from_be_bytes(port) as u32;
+    let base = if protocol == crate::wire::protocol::UDP { PORT_WORDS / 2 } else { 0 };
+    (base + port / 64, 1 << (port % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::protocol::{TCP, UDP};
+    use core::mem::size_of;
+
+    /// A change of a size is a change of the layout: raise `VERSION` with it.
+    #[test]
+    fn sizes_of_version_1() {
+        assert_eq!(VERSION, 1);
+        let sizes = [
+            ("ForwardKey", size_of::<ForwardKey>(), 44),
+            ("ReplyKey", size_of::<ReplyKey>(), 16),
+            ("PublicationKey", size_of::<PublicationKey>(), 24),
+            ("LocalKey", size_of::<LocalKey>(), 20),
+            ("Forward", size_of::<Forward>(), 96),
+            ("Reverse", size_of::<Reverse>(), 128),
+            ("Transient", size_of::<Transient>(), 144),
+            ("Publication", size_of::<Publication>(), 40),
+            ("Link", size_of::<Link>(), 56),
+            ("Uplink", size_of::<Uplink>(), 16),
+            ("Alias", size_of::<Alias>(), 40),
+            ("Config", size_of::<Config>(), 80),
+        ];
+        for (name, size, expected) in sizes {
+            assert_eq!(size, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_port_has_a_bit_of_its_own() {
+        let mut seen = std::vec![0u64; PORT_WORDS as usize];
+        for protocol in [TCP, UDP] {
+            for port in 0..=u16::MAX {
+                let (word, bit) = port_bit(protocol, port.to_be_bytes());
+                assert_eq!(seen[word as usize] & bit, 0, "{protocol} {port}");
+                seen[word as usize] |= bit;
+            }
+        }
+        assert!(seen.iter().all(|word| *word == u64::MAX));
+    }
+}

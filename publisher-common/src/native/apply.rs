@@ -1,0 +1,91 @@
+//! A decision carried out on bytes in memory, as `publisher-ebpf` does on a packet in the kernel.
+
+use super::{MemoryTables, SlicePacket};
+use crate::checksum::Difference;
+use crate::decide::{Exit, Stop, Uplink, errors, to_client, to_container};
+use crate::packet::Arrival;
+use crate::translate::TransportRewrite;
+use crate::wire::protocol;
+use std::vec::Vec;
+
+/// What became of a packet; the bytes start with the network header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was done.
+    Stop(Stop),
+    /// It goes to the container.
+    ToContainer(Vec<u8>, Exit),
+    /// It goes to the client.
+    ToClient(Vec<u8>, Uplink),
+}
+
+/// What an uplink's program does with a packet.
+pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
+    let packet = SlicePacket::new(bytes);
+    match to_container::classify(&packet) {
+        to_container::Kind::Flow => match to_container::decide(&packet, arrival, tables) {
+            Ok(to) => {
+                Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
+            }
+            Err(stop) => Outcome::Stop(stop),
+        },
+        to_container::Kind::Error => match errors::from_client(&packet, arrival, tables) {
+            Ok(error) => Outcome::ToContainer(error.packet.to_vec(), error.exit),
+            Err(stop) => Outcome::Stop(stop),
+        },
+        to_container::Kind::Extended => {
+            Outcome::Stop(to_container::decide_extended(&packet, arrival, tables))
+        }
+        to_container::Kind::Other => Outcome::Stop(Stop::Pass),
+    }
+}
+
+/// What a container link's program does with an Ethernet frame; `BRIDGE` as in
+/// [`to_client::decide`].
+pub fn from_container<const BRIDGE: bool>(
+    frame: &[u8],
+    arrival: &Arrival,
+    tables: &mut MemoryTables,
+) -> Outcome {
+    let Some(packet) = SlicePacket::of_frame(frame) else { return Outcome::Stop(Stop::Pass) };
+    let bytes = packet.bytes;
+    match to_client::classify(&packet, tables) {
+        Ok(to_client::Kind::Flow) => {
+            match to_client::decide::<BRIDGE, _, _>(&packet, arrival, tables) {
+                Ok(to) => {
+                    Outcome::ToClient(translate(bytes, 20, &to.header, &to.transport), to.uplink)
+                }
+                Err(stop) => Outcome::Stop(stop),
+            }
+        }
+        Ok(to_client::Kind::Error) => {
+            match errors::from_container::<BRIDGE, _, _>(&packet, arrival, tables) {
+                Ok(error) => Outcome::ToClient(error.packet.to_vec(), error.uplink),
+                Err(stop) => Outcome::Stop(stop),
+            }
+        }
+        Err(stop) => Outcome::Stop(stop),
+    }
+}
+
+fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite) -> Vec<u8> {
+    let mut result = header.to_vec();
+    result.extend_from_slice(&bytes[old..]);
+    let transport = &mut result[header.len()..];
+    transport[..4].copy_from_slice(&rewrite.ports);
+    if let Some(patch) = rewrite.mss {
+        let at = patch.offset as usize;
+        transport[at..at + 2].copy_from_slice(&patch.new);
+    }
+    let at = if rewrite.protocol == protocol::UDP { 6 } else { 16 };
+    // Two corrections, as the kernel makes them; the first may leave 0 in between.
+    for difference in [rewrite.pseudo_header, rewrite.fields] {
+        let field = [transport[at], transport[at + 1]];
+        let mut corrected = Difference::apply(difference, field);
+        if rewrite.protocol == protocol::UDP && corrected == [0, 0] {
+            corrected = [0xff, 0xff];
+        }
+        transport[at..at + 2].copy_from_slice(&corrected);
+    }
+    result
+}

@@ -1,0 +1,156 @@
+//! The maps as plain tables.
+
+use crate::layout::{
+    Alias, Class, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
+    PublicationKey, ReplyKey, Reverse, Transient, Uplink, port_bit,
+};
+use crate::tables::Tables;
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::hash::Hash;
+use std::vec::Vec;
+
+/// The maps as plain tables, with capacities that a test sets.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTables {
+    /// See [`Tables::config`].
+    pub config: Option<Config>,
+    /// See [`Tables::port_word`].
+    pub ports: Vec<u64>,
+    /// The host's own addresses: prefix length in bits, and the prefix.
+    pub locals: Vec<(u32, LocalKey)>,
+    /// See [`Tables::publication`].
+    pub publications: HashMap<PublicationKey, Publication>,
+    /// See [`Tables::link`].
+    pub links: Vec<Link>,
+    /// See [`Tables::uplink`].
+    pub uplinks: HashMap<u32, Uplink>,
+    /// See [`Tables::alias`].
+    pub aliases: HashMap<[u8; 4], Alias>,
+    /// Flows of the host's own sockets.
+    pub sockets: HashSet<ForwardKey>,
+    /// See [`Tables::forward`].
+    pub forward: HashMap<ForwardKey, Forward>,
+    /// See [`Tables::reverse`].
+    pub reverse: HashMap<ReplyKey, Reverse>,
+    /// See [`Tables::transient`].
+    pub half_open: HashMap<ReplyKey, Transient>,
+    /// See [`Tables::transient`].
+    pub closing: HashMap<ReplyKey, Transient>,
+    /// Entries that `forward`, `reverse` and `aliases` each take; 0 is no limit.
+    pub capacity: usize,
+}
+
+impl MemoryTables {
+    /// Publishes a port, in the table and in the bitmap.
+    pub fn publish(&mut self, key: PublicationKey, value: Publication) {
+        self.ports.resize(PORT_WORDS as usize, 0);
+        let (word, bit) = port_bit(key.protocol, key.port);
+        self.ports[word as usize] |= bit;
+        self.publications.insert(key, value);
+    }
+
+    fn transients(&mut self, class: Class) -> &mut HashMap<ReplyKey, Transient> {
+        match class {
+            Class::HalfOpen => &mut self.half_open,
+            Class::Closing => &mut self.closing,
+        }
+    }
+}
+
+fn insert<K: Copy + Eq + Hash, V: Copy>(
+    table: &mut HashMap<K, V>,
+    capacity: usize,
+    key: &K,
+    value: &V,
+) -> bool {
+    let full = capacity != 0 && table.len() >= capacity;
+    match table.entry(*key) {
+        Entry::Vacant(entry) if !full => {
+            entry.insert(*value);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Whether `key` starts with the first `bits` bits of `prefix`.
+fn covers(bits: u32, prefix: &LocalKey, key: &LocalKey) -> bool {
+    let number = |key: &LocalKey| u128::from_be_bytes(key.address);
+    let bits = bits.saturating_sub(LocalKey::SCOPE_BITS);
+    let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+    prefix.scope == key.scope && number(prefix) & mask == number(key) & mask
+}
+
+impl Tables for MemoryTables {
+    fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    fn port_word(&self, index: u32) -> u64 {
+        self.ports.get(index as usize).copied().unwrap_or(0)
+    }
+
+    fn is_local(&self, key: &LocalKey) -> bool {
+        self.locals.iter().any(|(bits, prefix)| covers(*bits, prefix, key))
+    }
+
+    fn publication(&self, key: &PublicationKey) -> Option<&Publication> {
+        self.publications.get(key)
+    }
+
+    fn link(&self, index: u32) -> Option<&Link> {
+        self.links.get(index as usize)
+    }
+
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink> {
+        self.uplinks.get(&ifindex)
+    }
+
+    fn alias(&self, address: &[u8; 4]) -> Option<&Alias> {
+        self.aliases.get(address)
+    }
+
+    fn has_socket(&self, flow: &ForwardKey) -> bool {
+        self.sockets.contains(flow)
+    }
+
+    fn forward(&mut self, key: &ForwardKey) -> Option<&mut Forward> {
+        self.forward.get_mut(key)
+    }
+
+    fn reverse(&mut self, key: &ReplyKey) -> Option<&mut Reverse> {
+        self.reverse.get_mut(key)
+    }
+
+    fn transient(&mut self, class: Class, key: &ReplyKey) -> Option<&mut Transient> {
+        self.transients(class).get_mut(key)
+    }
+
+    fn insert_forward(&mut self, key: &ForwardKey, value: &Forward) -> bool {
+        insert(&mut self.forward, self.capacity, key, value)
+    }
+
+    fn insert_reverse(&mut self, key: &ReplyKey, value: &Reverse) -> bool {
+        insert(&mut self.reverse, self.capacity, key, value)
+    }
+
+    fn insert_transient(&mut self, class: Class, key: &ReplyKey, value: &Transient) -> bool {
+        insert(self.transients(class), 0, key, value)
+    }
+
+    fn insert_alias(&mut self, address: &[u8; 4], value: &Alias) -> bool {
+        insert(&mut self.aliases, self.capacity, address, value)
+    }
+
+    fn remove_forward(&mut self, key: &ForwardKey) {
+        self.forward.remove(key);
+    }
+
+    fn remove_reverse(&mut self, key: &ReplyKey) {
+        self.reverse.remove(key);
+    }
+
+    fn remove_transient(&mut self, class: Class, key: &ReplyKey) {
+        self.transients(class).remove(key);
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a packet was dropped.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+        /// Why a packet was dropped. Each has a counter of its own; nothing is dropped silently.
+        ///
+        /// The numbers are indices of the map of counters: they are never reused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name = $number,)+
+        }
+
+        impl Reason {
+            /// All reasons, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The reason's name, as `publisherctl drops` prints it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// What the reason means, in a sentence.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc,)+).trim_ascii_start(),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The packet ends before its headers do, or is shorter than they say.
+    Truncated = 0, "truncated";
+    /// An IPv6 extension header before TCP or UDP; not translated yet.
+    ExtensionHeader = 1, "extension_header";
+    /// A fragment; not translated yet.
+    Fragment = 2, "fragment";
+    /// IPv4 options in a reply; not translated yet.
+    Ipv4Options = 3, "ipv4_options";
+    /// The hop limit or TTL would reach 0 (RFC 7915 §4.1, §5.1).
+    HopLimit = 4, "hop_limit";
+    /// A source address that no client can have: multicast, unspecified, loopback or the host's own.
+    Source = 5, "source";
+    /// A UDP datagram without a checksum, which IPv6 doesn't allow (RFC 8200 §8.1).
+    UdpZeroChecksum = 6, "udp_zero_checksum";
+    /// TCP without SYN that belongs to no session and to no socket of the host.
+    NoSession = 7, "no_session";
+    /// A packet from a container to an alias that belongs to no session.
+    ReplyNoSession = 8, "reply_no_session";
+    /// A packet from a container to an alias that is neither TCP, UDP nor a known ICMP error.
+    ReplyProtocol = 9, "reply_protocol";
+    /// A reply that came in by another link than its session's container link.
+    ForgedReply = 10, "forged_reply";
+    /// The session's container link is gone, or the target address moved to another one.
+    TargetGone = 11, "target_gone";
+    /// The publication's target can't be reached: no route, no neighbour or no link.
+    TargetDown = 12, "target_down";
+    /// No alias and port is left for one more session to this target.
+    Exhausted = 13, "exhausted";
+    /// An ICMP error about a session, of a kind that isn't translated yet.
+    IcmpError = 14, "icmp_error";
+    /// An ICMP error about a session whose own headers are malformed.
+    IcmpMalformed = 15, "icmp_malformed";
+    /// A kernel helper refused to rewrite or redirect the packet.
+    HelperFailed = 16, "helper_failed";
+    /// A TCP header with flags that no client sends: SYN with FIN or RST.
+    TcpFlags = 17, "tcp_flags";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_indices_and_names_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(reason.meaning().ends_with('.'), "{}", reason.name());
+            assert!(!Reason::ALL[..index].iter().any(|other| other.name() == reason.name()));
+        }
+        assert!(Reason::ALL.len() <= crate::layout::DROP_COUNTERS as usize);
+    }
+}

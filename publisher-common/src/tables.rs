@@ -1,0 +1,55 @@
+//! The state that decisions are made on, as the datapath's maps or as plain tables in a test.
+
+use crate::layout::{
+    Alias, Class, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey,
+    ReplyKey, Reverse, Transient, Uplink,
+};
+
+/// Access to the maps.
+///
+/// Entries are handed out one at a time. In the kernel they are shared with other CPUs: an update
+/// of a plain field may be lost to a concurrent one, which the fields allow (time stamps, counters).
+/// Inserts are atomic.
+pub trait Tables {
+    /// The configuration; `None` before the daemon has written one.
+    fn config(&self) -> Option<&Config>;
+    /// A word of the bitmap of published ports.
+    fn port_word(&self, index: u32) -> u64;
+    /// Whether an address is the host's own.
+    fn is_local(&self, key: &LocalKey) -> bool;
+    /// The publication of exactly this host address and port.
+    fn publication(&self, key: &PublicationKey) -> Option<&Publication>;
+    /// A container link by its index.
+    fn link(&self, index: u32) -> Option<&Link>;
+    /// An uplink by its interface index.
+    fn uplink(&self, ifindex: u32) -> Option<&Uplink>;
+    /// Whom an alias stands for.
+    fn alias(&self, address: &[u8; 4]) -> Option<&Alias>;
+    /// Whether the host has a socket that a packet of this flow would reach: a connection, or for
+    /// UDP a bound socket.
+    fn has_socket(&self, flow: &ForwardKey) -> bool;
+
+    /// An established session by the client's flow.
+    fn forward(&mut self, key: &ForwardKey) -> Option<&mut Forward>;
+    /// An established session by the container's flow.
+    fn reverse(&mut self, key: &ReplyKey) -> Option<&mut Reverse>;
+    /// A session that isn't established.
+    fn transient(&mut self, class: Class, key: &ReplyKey) -> Option<&mut Transient>;
+
+    /// Adds an established session's direction; `false` where the key exists or the table is full.
+    fn insert_forward(&mut self, key: &ForwardKey, value: &Forward) -> bool;
+    /// Adds an established session's direction; `false` where the key exists or the table is full.
+    fn insert_reverse(&mut self, key: &ReplyKey, value: &Reverse) -> bool;
+    /// Adds a session that isn't established; `false` where the key exists. The table is an LRU: it
+    /// is never full.
+    fn insert_transient(&mut self, class: Class, key: &ReplyKey, value: &Transient) -> bool;
+    /// Binds an alias; `false` where it is bound or the table is full.
+    fn insert_alias(&mut self, address: &[u8; 4], value: &Alias) -> bool;
+
+    /// Takes out an established session's direction.
+    fn remove_forward(&mut self, key: &ForwardKey);
+    /// Takes out an established session's direction.
+    fn remove_reverse(&mut self, key: &ReplyKey);
+    /// Takes out a session that isn't established.
+    fn remove_transient(&mut self, class: Class, key: &ReplyKey);
+}

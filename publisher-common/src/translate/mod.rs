@@ -1,0 +1,90 @@
+//! Headers and errors of one family out of those of the other (RFC 7915): pure functions of bytes.
+
+mod error;
+mod header;
+mod mss;
+
+pub use error::{Embedded, ErrorEnds};
+pub use error::{FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big};
+pub use header::{ipv4_header, ipv6_header};
+pub use mss::{MssPatch, clamp_mss, mss_limit};
+
+use crate::checksum::Difference;
+use crate::layout::ReplyKey;
+
+/// What changes behind the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransportRewrite {
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// The new source and destination port.
+    pub ports: [u8; 4],
+    /// By how much the pseudo-header changes. Kept apart from `fields`: where a checksum is still to
+    /// be completed by the sender's offload, the field holds the sum of the pseudo-header only.
+    pub pseudo_header: Difference,
+    /// By how much the transport header itself changes: ports and MSS.
+    pub fields: Difference,
+    /// A new MSS option, if it has to be lowered.
+    pub mss: Option<MssPatch>,
+}
+
+impl TransportRewrite {
+    /// The rewrite of a client's packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_container(
+        reply: &ReplyKey,
+        client: &[u8; 16],
+        host: &[u8; 16],
+        old_ports: [u8; 4],
+    ) -> Self {
+        let [a, b] = reply.alias_port;
+        let [c, d] = reply.target_port;
+        let ports = [a, b, c, d];
+        Self {
+            protocol: reply.protocol,
+            ports,
+            pseudo_header: Difference::new()
+                .remove_ipv6(client)
+                .remove_ipv6(host)
+                .add(reply.alias)
+                .add(reply.target),
+            fields: Difference::new().remove(old_ports).add(ports),
+            mss: None,
+        }
+    }
+
+    /// The rewrite of a container's packet.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_client(
+        reply: &ReplyKey,
+        client: &[u8; 16],
+        host: &[u8; 16],
+        old_ports: [u8; 4],
+        ports: [u8; 4],
+    ) -> Self {
+        Self {
+            protocol: reply.protocol,
+            ports,
+            pseudo_header: Difference::new()
+                .remove(reply.alias)
+                .remove(reply.target)
+                .add_ipv6(client)
+                .add_ipv6(host),
+            fields: Difference::new().remove(old_ports).add(ports),
+            mss: None,
+        }
+    }
+
+    /// Lowers the MSS option too.
+    #[inline(always)]
+    #[must_use]
+    pub fn with_mss(mut self, patch: Option<MssPatch>) -> Self {
+        if let Some(patch) = patch {
+            self.fields = patch.note(self.fields);
+            self.mss = Some(patch);
+        }
+        self
+    }
+}

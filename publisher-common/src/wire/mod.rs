@@ -1,0 +1,40 @@
+//! Protocol headers as windows over packet bytes: the shapes, and the few numbers that go with them.
+
+mod ip;
+mod transport;
+
+pub use ip::{Ipv4Header, Ipv6Header};
+pub use transport::{TcpHeader, UdpHeader, tcp_flags};
+
+/// Length of an Ethernet header without tags.
+pub const ETHERNET_LENGTH: usize = 14;
+/// Length of an IPv6 header.
+pub const IPV6_LENGTH: usize = 40;
+/// Length of an IPv4 header without options.
+pub const IPV4_LENGTH: usize = 20;
+/// By how much the smallest header grows from IPv4 to IPv6.
+pub const HEADER_GROWTH: u32 = 20;
+
+/// IANA protocol numbers.
+pub mod protocol {
+    use network_types::ip::IpProto;
+
+    /// IPv6 hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = IpProto::Icmp as u8;
+    /// TCP.
+    pub const TCP: u8 = IpProto::Tcp as u8;
+    /// UDP.
+    pub const UDP: u8 = IpProto::Udp as u8;
+    /// IPv6 routing header.
+    pub const ROUTING: u8 = IpProto::Ipv6Route as u8;
+    /// IPv6 fragment header.
+    pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+    /// Authentication header.
+    pub const AUTHENTICATION: u8 = IpProto::Ah as u8;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+    /// IPv6 destination options.
+    pub const DESTINATION_OPTIONS: u8 = IpProto::Ipv6Opts as u8;
+}
