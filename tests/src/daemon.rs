@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +18,8 @@ use crate::shell;
 
 /// How long a daemon may take until it answers.
 const READY: Duration = Duration::from_secs(10);
+/// How long it may take to end.
+const LONGEST_END: Duration = Duration::from_secs(10);
 
 /// What a program answered.
 #[derive(Debug, Clone)]
@@ -111,7 +113,7 @@ pub fn programs() -> Result<&'static Path> {
 #[derive(Debug)]
 pub struct Daemon<'a> {
     case: &'a Case,
-    host: &'a Netns,
+    host: Arc<Netns>,
     child: Option<Child>,
     directory: PathBuf,
     pin_dir: PathBuf,
@@ -125,7 +127,7 @@ impl<'a> Daemon<'a> {
     ///
     /// # Errors
     /// As [`Daemon::start_with`].
-    pub fn start(case: &'a Case, host: &'a Netns) -> Result<Self> {
+    pub fn start(case: &'a Case, host: &Arc<Netns>) -> Result<Self> {
         Self::start_with(case, host, &[])
     }
 
@@ -134,7 +136,7 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When the programs are missing or the daemon doesn't answer within 10 s; the error holds
     /// what it wrote.
-    pub fn start_with(case: &'a Case, host: &'a Netns, args: &[&str]) -> Result<Self> {
+    pub fn start_with(case: &'a Case, host: &Arc<Netns>, args: &[&str]) -> Result<Self> {
         let mut daemon = Self::prepare(case, host, args)?;
         daemon.launch()?;
         Ok(daemon)
@@ -144,7 +146,7 @@ impl<'a> Daemon<'a> {
     ///
     /// # Errors
     /// When the BPF file system can't be mounted.
-    pub fn prepare(case: &'a Case, host: &'a Netns, args: &[&str]) -> Result<Self> {
+    pub fn prepare(case: &'a Case, host: &Arc<Netns>, args: &[&str]) -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         mount_bpffs()?;
@@ -154,7 +156,7 @@ impl<'a> Daemon<'a> {
         case.expect_removed(&pin_dir);
         Ok(Self {
             case,
-            host,
+            host: Arc::clone(host),
             child: None,
             directory,
             pin_dir,
@@ -241,6 +243,28 @@ impl<'a> Daemon<'a> {
         Ok(self.ctl(&["add", port, target])?.ok()?.stdout)
     }
 
+    /// The entries of a JSON document that lists something: `ls`, `sessions`, `whois`.
+    ///
+    /// # Errors
+    /// As [`Daemon::json`], and when the document has no schema version or no list.
+    pub fn entries(&self, args: &[&str]) -> Result<Vec<Value>> {
+        let document = self.json(args)?;
+        ensure!(document["schema"] == 1, "no schema version: {document}");
+        let mut lists = document.as_object().into_iter().flat_map(|fields| fields.values());
+        let list = lists.find_map(Value::as_array).cloned();
+        list.with_context(|| format!("no list in {document}"))
+    }
+
+    /// The only entry of such a document.
+    ///
+    /// # Errors
+    /// As [`Daemon::entries`], and when there are none or several.
+    pub fn entry(&self, args: &[&str]) -> Result<Value> {
+        let mut entries = self.entries(args)?;
+        ensure!(entries.len() == 1, "expected one entry of {args:?}: {entries:?}");
+        entries.pop().context("entry")
+    }
+
     /// Ends the program with SIGKILL, as a crash does. Its pins stay.
     ///
     /// # Errors
@@ -261,7 +285,7 @@ impl<'a> Daemon<'a> {
         self.remember_objects()?;
         let mut child = self.child.take().context("the daemon isn't running")?;
         kill_process(pid(&child)?, signal)?;
-        wait(&mut child, Duration::from_secs(10)).context("publisherd after a signal")
+        wait(&mut child, LONGEST_END).context("publisherd after a signal")
     }
 
     /// Notes which BPF objects are the daemon's, for the check at the end of the case.
@@ -294,14 +318,20 @@ impl<'a> Daemon<'a> {
         &self.pin_dir
     }
 
-    fn uninstall(&mut self) -> Result<()> {
+    /// `publisherctl uninstall`: the daemon ends, its pins are gone, and the host's sysctls, links,
+    /// queueing disciplines and routes are as before (what isn't is reported to the case). Without
+    /// a running daemon it does nothing.
+    ///
+    /// # Errors
+    /// When the command fails, the daemon doesn't end, or a pin is left.
+    pub fn uninstall(&mut self) -> Result<()> {
         self.remember_objects()?;
         if self.child.is_some() {
             self.ctl(&["uninstall"])?.ok()?;
             let mut child = self.child.take().context("daemon")?;
-            wait(&mut child, Duration::from_secs(10)).context("publisherd after uninstall")?;
+            wait(&mut child, LONGEST_END).context("publisherd after uninstall")?;
             ensure!(!self.pin_dir.exists(), "uninstall left {}", self.pin_dir.display());
-            let after = HostState::of(self.host)?;
+            let after = HostState::of(&self.host)?;
             for change in self.before.changes(&after) {
                 self.case.found(format!("after uninstall: {change}"));
             }

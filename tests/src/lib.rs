@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod docker;
 pub mod fetched;
 pub mod initramfs;
+pub mod lab;
 pub mod netns;
 pub mod qemu;
 pub mod residue;

@@ -17,6 +17,7 @@
 //! Clients have no IPv4, containers no IPv6, and nothing forwards: what arrives was translated.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -98,7 +99,7 @@ pub struct Container {
 pub struct Topology {
     cable: Option<Cable>,
     /// The host.
-    pub host: Netns,
+    pub host: Arc<Netns>,
     /// The clients on the first uplink.
     pub clients: Vec<Netns>,
     /// The routers between client and host, the client's first.
@@ -131,7 +132,7 @@ impl Topology {
     pub fn build(options: Options) -> Result<Self> {
         let mut net = Self {
             cable: None,
-            host: Netns::new("host")?,
+            host: Arc::new(Netns::new("host")?),
             clients: Vec::new(),
             routers: Vec::new(),
             far: None,

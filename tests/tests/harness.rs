@@ -12,6 +12,8 @@ use publisher_tests::residue::HostState;
 use publisher_tests::topology::{
     FAR, HOST, HOST_2, HOST_FAR, HOST_TUNNEL, Options, TUNNEL, Topology, client_address, host,
 };
+use publisher_tests::traffic::frames::{self, Ends};
+use publisher_tests::traffic::pulse::Pulse;
 use publisher_tests::traffic::tcp::{self, Outcome};
 use publisher_tests::traffic::{bulk, icmp, raw, udp};
 
@@ -173,6 +175,80 @@ fn captures_return_injected_frames_unchanged_with_their_vlan_tag() {
         let limit = Duration::from_secs(1);
         capture.wait_for(limit, |seen| seen.bytes == frame && !seen.outgoing)?;
         ensure!(capture.wait_for(Duration::from_millis(50), |f| f.bytes == [1]).is_err());
+        Ok(())
+    });
+}
+
+#[test]
+fn routers_pass_every_kind_of_frame_unchanged() {
+    case::run(|_| {
+        let net = Topology::build(Options { second_uplink: true, ..Options::default() })?;
+        net.host.sysctl("ipv6/conf/all/forwarding", "1")?;
+        let far = net.far.as_ref().unwrap();
+        far.ip("-6 route add default via 2001:db8:2::1")?;
+        let ends = Ends {
+            from_mac: net.client().mac("eth0")?,
+            to_mac: net.host.mac("up0")?,
+            from: client_address(7),
+            to: FAR,
+        };
+        let capture = raw::Capture::start(far, "eth0")?;
+        for (name, frame) in ends.zoo() {
+            raw::inject(net.client(), "eth0", &frame)?;
+            let mut expected = frame[14..].to_vec();
+            expected[7] -= 1;
+            let same = |seen: &raw::Frame| !seen.outgoing && seen.bytes[14..] == expected;
+            let seen = capture.wait_for(Duration::from_secs(1), same);
+            ensure!(seen.is_ok(), "{name}: {seen:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_macvlan_sees_tagged_frames_of_its_parent() {
+    case::run(|_| {
+        let net = Topology::simple()?;
+        let beyond = Netns::new("beyond")?;
+        let link = format!("link add link up0 name mv0 netns {} type macvlan", beyond.name());
+        net.host.ip(&format!("{link} mode passthru"))?;
+        beyond.ip("link set mv0 up")?;
+        let ends = Ends {
+            from_mac: net.client().mac("eth0")?,
+            to_mac: net.host.mac("up0")?,
+            from: client_address(0),
+            to: HOST,
+        };
+        let capture = raw::Capture::start(&beyond, "mv0")?;
+        for (name, frame) in ends.zoo() {
+            let frame = frames::tagged(&frame, 10);
+            raw::inject(net.client(), "eth0", &frame)?;
+            let seen = capture.wait_for(Duration::from_secs(1), |seen| seen.bytes == frame);
+            ensure!(seen.is_ok(), "{name}: {seen:?}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_pulse_notices_a_pause() {
+    case::run(|_| {
+        let net = Topology::simple()?;
+        let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9000));
+        let _server = tcp::Server::echo(&net.host, at)?;
+        let _datagrams = udp::Server::echo(&net.host, host(9000))?;
+        let transfer = Pulse::tcp(tcp::connect(net.client(), host(9000))?);
+        let datagrams = Pulse::udp(net.client(), host(9000))?;
+        transfer.goes_on(10)?;
+        datagrams.goes_on(10)?;
+        net.host.sh("ip6tables -I INPUT -j DROP")?;
+        std::thread::sleep(Duration::from_millis(700));
+        net.host.sh("ip6tables -F INPUT")?;
+        transfer.goes_on(10)?;
+        datagrams.goes_on(10)?;
+        let (transfer, datagrams) = (transfer.end()?, datagrams.end()?);
+        ensure!(transfer.longest >= Duration::from_millis(600), "{transfer:?}");
+        ensure!(datagrams.lost > 0, "{datagrams:?}");
         Ok(())
     });
 }
