@@ -5,6 +5,7 @@
 //! keeps its alias for as long as the key is kept.
 
 use crate::layout::{Config, ForwardKey};
+use zerocopy::FromZeros;
 
 /// Candidates that a flow has, in the order of preference.
 pub const CANDIDATES: u32 = 16;
@@ -21,7 +22,7 @@ pub struct Candidate {
 }
 
 /// The candidates of one flow.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, FromZeros)]
 pub struct Candidates {
     /// First address of the pool, host order.
     pool: u32,

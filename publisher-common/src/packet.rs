@@ -1,5 +1,7 @@
 //! How a decision sees a packet: fixed windows at fixed offsets, never a length taken on trust.
 
+use zerocopy::FromZeros;
+
 /// A received packet, read from its network header on.
 ///
 /// Offsets count from the first byte of the network header, whether or not a link-layer header
@@ -20,7 +22,7 @@ pub trait Packet {
 }
 
 /// What the kernel says about a packet beside its bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct Arrival {
     /// The interface it came in on.
     pub ifindex: u32,

@@ -1,1 +1,123 @@
+//! The TC programs: each looks at a packet through the windows of [`window`], asks `publisher_common`
+//! what to do, and carries it out with the helpers in [`apply`].
+//!
+//! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
+//! [`container_veth`], a bridge or any other interface with containers behind it gets
+//! [`container_bridge`]. All sit at tc ingress, as tcx or clsact programs.
 #![no_std]
+#![no_main]
+
+mod apply;
+mod maps;
+mod window;
+
+use apply::{drop_packet, pass};
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use maps::Kernel;
+use publisher_common::decide::{Stop, errors, to_client, to_container};
+use publisher_common::wire::ETHERNET_LENGTH;
+use window::Window;
+
+/// Clients' packets from an interface with Ethernet headers.
+#[classifier]
+pub fn uplink_ethernet(context: TcContext) -> i32 {
+    verdict(from_uplink::<ETHERNET_LENGTH>(&context))
+}
+
+/// Clients' packets from an interface without link-layer headers (tun, WireGuard).
+#[classifier]
+pub fn uplink_raw(context: TcContext) -> i32 {
+    verdict(from_uplink::<0>(&context))
+}
+
+/// Containers' packets, from the host's side of a veth.
+#[classifier]
+pub fn container_veth(context: TcContext) -> i32 {
+    verdict(from_container::<false>(&context))
+}
+
+/// Containers' packets, from a bridge.
+#[classifier]
+pub fn container_bridge(context: TcContext) -> i32 {
+    verdict(from_container::<true>(&context))
+}
+
+#[inline(always)]
+fn verdict(result: Result<i32, Stop>) -> i32 {
+    match result {
+        Ok(action) => action,
+        Err(Stop::Pass) => pass(),
+        Err(Stop::Drop(reason)) => drop_packet(reason),
+    }
+}
+
+#[inline(always)]
+fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
+    let packet = Window::<L2>::open(context, window::ETHERTYPE_IPV6).ok_or(Stop::Pass)?;
+    let mut tables = Kernel::new(context);
+    match to_container::classify(&packet) {
+        to_container::Kind::Flow => {
+            let arrival = packet.arrival();
+            let work = maps::workspace().ok_or(Stop::Pass)?;
+            let to = to_container::decide(&packet, &arrival, work, &mut tables)?;
+            apply::to_container::<L2>(context, &to)
+        }
+        to_container::Kind::Error => client_error::<L2>(context),
+        to_container::Kind::Extended => Err(extended::<L2>(context)),
+        to_container::Kind::Other => Err(Stop::Pass),
+    }
+}
+
+#[inline(never)]
+fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
+    let packet = Window::<L2>::open(context, window::ETHERTYPE_IPV6).ok_or(Stop::Pass)?;
+    let work = maps::error_workspace().ok_or(Stop::Pass)?;
+    let mut tables = Kernel::new(context);
+    let error = errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
+    apply::error_to_container::<L2>(context, &error, &work.frag_needed)
+}
+
+#[inline(never)]
+fn extended<const L2: usize>(context: &TcContext) -> Stop {
+    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+        return Stop::Pass;
+    };
+    to_container::decide_extended(&packet, &packet.arrival(), &mut Kernel::new(context))
+}
+
+#[inline(always)]
+fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
+    let packet =
+        Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4).ok_or(Stop::Pass)?;
+    let mut tables = Kernel::new(context);
+    match to_client::classify(&packet, &tables)? {
+        to_client::Kind::Flow => {
+            let arrival = packet.arrival();
+            let work = maps::workspace().ok_or(Stop::Pass)?;
+            let to = to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
+            apply::to_client(context, &to)
+        }
+        to_client::Kind::Error => container_error::<BRIDGE>(context),
+    }
+}
+
+#[inline(never)]
+fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
+    let packet =
+        Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4).ok_or(Stop::Pass)?;
+    let work = maps::error_workspace().ok_or(Stop::Pass)?;
+    let mut tables = Kernel::new(context);
+    let uplink =
+        errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
+    apply::error_to_client(context, uplink, &work.packet_too_big)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

@@ -9,9 +9,10 @@ use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::{
-    Embedded, ErrorEnds, FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big,
+    Embedded, FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big,
 };
 use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv4Header, Ipv6Header, protocol};
+use zerocopy::FromZeros;
 
 /// Length of an ICMP header, in both families.
 const ICMP_LENGTH: usize = 8;
@@ -20,24 +21,39 @@ const PACKET_TOO_BIG: u8 = 2;
 /// ICMPv6 errors are 1 to 4; everything else is the host's.
 const LAST_ERROR: u8 = 4;
 
-/// An error for the container, in place of the client's.
+/// Room for the session's keys and for the error that is made, off the stack (see
+/// [`super::Workspace`]).
+#[derive(Clone, Copy, Debug, FromZeros)]
+pub struct ErrorWorkspace {
+    flow: ForwardKey,
+    reply: ReplyKey,
+    /// The error for the container, from its IPv4 header on.
+    pub frag_needed: [u8; FRAG_NEEDED_LENGTH],
+    /// The error for the client, from its IPv6 header on.
+    pub packet_too_big: [u8; PACKET_TOO_BIG_LENGTH],
+}
+
+impl ErrorWorkspace {
+    /// Room for one decision.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+impl Default for ErrorWorkspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The client's error is to be replaced by one for the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrorToContainer {
-    /// The whole packet, from its IPv4 header on.
-    pub packet: [u8; FRAG_NEEDED_LENGTH],
     /// Where it goes.
     pub exit: Exit,
     /// Ethernet addresses for an uplink that has none: the container's, then the link's.
     pub ethernet: [[u8; 6]; 2],
-}
-
-/// An error for the client, in place of the container's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ErrorToClient {
-    /// The whole packet, from its IPv6 header on.
-    pub packet: [u8; PACKET_TOO_BIG_LENGTH],
-    /// The interface that the client came in on.
-    pub uplink: Uplink,
 }
 
 /// Decides on an ICMPv6 packet that came in by an uplink.
@@ -45,6 +61,7 @@ pub struct ErrorToClient {
 pub fn from_client<P: Packet, T: Tables>(
     packet: &P,
     arrival: &Arrival,
+    work: &mut ErrorWorkspace,
     tables: &mut T,
 ) -> Decision<ErrorToContainer> {
     let outer = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
@@ -65,7 +82,7 @@ pub fn from_client<P: Packet, T: Tables>(
     if !is_published(tables, inner.next_header, host_port) {
         return Err(Stop::Pass);
     }
-    let forward = ForwardKey {
+    work.flow = ForwardKey {
         client: inner.destination,
         host: inner.source,
         client_port: [start[2], start[3]],
@@ -74,8 +91,9 @@ pub fn from_client<P: Packet, T: Tables>(
         protocol: inner.next_header,
         reserved: [0; 3],
     };
-    let entry = tables.forward(&forward).ok_or(Stop::Pass)?;
-    let (reply, handle) = (entry.reply, entry.session.link);
+    let entry = tables.forward(&work.flow).ok_or(Stop::Pass)?;
+    work.reply = entry.reply;
+    let handle = entry.session.link;
     if kind != PACKET_TOO_BIG {
         return Err(Stop::Drop(Reason::IcmpError));
     }
@@ -83,17 +101,13 @@ pub fn from_client<P: Packet, T: Tables>(
     if !link.serves(handle.generation) {
         return Err(Stop::Drop(Reason::TargetGone));
     }
-    let ends = ErrorEnds { forward, reply };
     let embedded = Embedded {
         after_ports: [start[4], start[5], start[6], start[7]],
         payload: inner.payload(),
         hops: inner.hop_limit,
     };
-    Ok(ErrorToContainer {
-        packet: frag_needed(&ends, &embedded, mtu, link.gateway),
-        exit: Exit::of(link),
-        ethernet: [link.mac, link.device_mac],
-    })
+    frag_needed(&work.reply, &embedded, mtu, link.gateway, &mut work.frag_needed);
+    Ok(ErrorToContainer { exit: Exit::of(link), ethernet: [link.mac, link.device_mac] })
 }
 
 /// Decides on an ICMP packet that came from a container.
@@ -101,8 +115,9 @@ pub fn from_client<P: Packet, T: Tables>(
 pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
     packet: &P,
     arrival: &Arrival,
+    work: &mut ErrorWorkspace,
     tables: &mut T,
-) -> Decision<ErrorToClient> {
+) -> Decision<Uplink> {
     let outer = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
     let Some(icmp) = packet.view::<ICMP_LENGTH>(IPV4_LENGTH) else {
         return Err(miss(outer, tables));
@@ -128,7 +143,7 @@ pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
     {
         return Err(malformed(outer, tables));
     }
-    let reply = ReplyKey {
+    work.reply = ReplyKey {
         target: inner.destination,
         alias: inner.source,
         target_port: [start[2], start[3]],
@@ -136,25 +151,20 @@ pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
         protocol: inner.protocol,
         reserved: [0; 3],
     };
-    let Some(entry) = tables.reverse(&reply) else { return Err(miss(outer, tables)) };
-    let (forward, session) = (entry.forward, entry.session);
+    let Some(entry) = tables.reverse(&work.reply) else { return Err(miss(outer, tables)) };
+    work.flow = entry.forward;
+    let session = entry.session;
     check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
     if (kind, code) != (3, 4) {
         return Err(Stop::Drop(Reason::IcmpError));
     }
-    let ends = ErrorEnds { forward, reply };
     let embedded = Embedded {
         after_ports: [start[4], start[5], start[6], start[7]],
         payload: inner.total() - IPV4_LENGTH as u16,
         hops: inner.ttl,
     };
-    Ok(ErrorToClient {
-        packet: packet_too_big(&ends, &embedded, mtu),
-        uplink: Uplink {
-            ifindex: session.uplink,
-            raw: session.flags & session_flags::RAW_UPLINK != 0,
-        },
-    })
+    packet_too_big(&work.flow, &embedded, mtu, &mut work.packet_too_big);
+    Ok(Uplink { ifindex: session.uplink, raw: session.flags & session_flags::RAW_UPLINK != 0 })
 }
 
 fn malformed<T: Tables>(outer: &Ipv4Header, tables: &T) -> Stop {

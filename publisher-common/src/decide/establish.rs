@@ -4,12 +4,8 @@
 //! UDP by a packet of the client's that follows a reply: a spoofed source can do neither. A TCP
 //! session that was reset goes back to established when other packets follow (RFC 6146 §3.5.2.2).
 
-use super::to_container::Route;
-use super::{Decision, Transport};
-use crate::layout::{
-    Alias, Class, Forward, ForwardKey, ReplyKey, Reverse, Session, State, Timeouts, session_flags,
-};
-use crate::packet::Arrival;
+use super::{Workspace, close};
+use crate::layout::{Class, ForwardKey, ReplyKey, State, Timeouts, session_flags};
 use crate::tables::Tables;
 use crate::wire::{protocol, tcp_flags};
 
@@ -26,128 +22,92 @@ pub(super) fn is_live<T: Tables>(
     class: Class,
     reply: &ReplyKey,
     flow: &ForwardKey,
-    timeouts: &Timeouts,
     now: u32,
     tables: &mut T,
 ) -> bool {
     let Some(entry) = tables.transient(class, reply) else { return false };
-    if !entry.forward.same(flow) || has_expired(entry.last_seen, flow.protocol, timeouts, now) {
+    if !entry.forward.same(flow) {
         return false;
     }
-    let link = entry.session.link;
-    if tables.link(link.index).is_some_and(|found| found.serves(link.generation)) {
+    let (link, last_seen) = (entry.session.link, entry.last_seen);
+    let expired = tables
+        .config()
+        .is_none_or(|config| has_expired(last_seen, flow.protocol, &config.timeouts, now));
+    if !expired && tables.link(link.index).is_some_and(|found| found.serves(link.generation)) {
         return true;
     }
     tables.remove_transient(class, reply);
     false
 }
 
-/// The client has sent a packet of such a session.
+/// The client has sent a packet of the session `work.reply`, which isn't established.
 #[inline(always)]
-pub(super) fn client_sent<T: Tables>(
-    class: Class,
-    flow: &ForwardKey,
-    reply: &ReplyKey,
-    transport: &Transport,
-    arrival: &Arrival,
-    tables: &mut T,
-) -> Decision<Route> {
-    let mut route = Route { reply: *reply, link: 0, number: 0 };
-    let mut promoted = false;
-    let mut ended = false;
-    if let Some(entry) = tables.transient(class, reply) {
-        entry.last_seen = arrival.now;
-        entry.sent.count(arrival);
-        route.link = entry.session.link.index;
-        route.number = entry.sent.packets as u16;
-        let replied = entry.session.flags & session_flags::REPLIED != 0;
-        promoted = match class {
-            Class::HalfOpen if transport.protocol == protocol::UDP => replied,
-            Class::HalfOpen => {
-                replied
-                    && transport.flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST)
-                        == tcp_flags::ACK
-                    && transport.acknowledgment == entry.session.container_isn.wrapping_add(1)
-            }
-            Class::Closing => entry.session.state == State::TRANS && !transport.has(tcp_flags::RST),
-        };
-        ended = class == Class::HalfOpen && transport.has(tcp_flags::RST);
-    }
+pub(super) fn client_sent<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
+    let Workspace { flow: _, reply, transport, arrival, route, .. } = work;
+    let Some(entry) = tables.transient(class, reply) else { return };
+    entry.last_seen = arrival.now;
+    entry.sent.count(arrival);
+    route.link = entry.session.link.index;
+    route.number = entry.sent.packets as u16;
+    let replied = entry.session.flags & session_flags::REPLIED != 0;
+    let reset = transport.has(tcp_flags::RST);
+    let promoted = match class {
+        Class::HalfOpen if transport.protocol == protocol::UDP => replied,
+        Class::HalfOpen => {
+            replied
+                && !reset
+                && transport.flags & (tcp_flags::ACK | tcp_flags::SYN) == tcp_flags::ACK
+                && transport.acknowledgment == entry.session.container_isn.wrapping_add(1)
+        }
+        Class::Closing => entry.session.state == State::TRANS && !reset,
+    };
     if promoted {
-        promote(class, flow, reply, arrival.now, tables);
-    } else if ended {
+        promote(class, work, tables);
+    } else if reset && class == Class::HalfOpen {
         tables.remove_transient(class, reply);
     }
-    Ok(route)
 }
 
-/// Makes a session established: both directions or none.
+/// Makes the session `work.reply` of client `work.flow` established: both directions or none.
 ///
 /// A full table leaves it where it is: it goes on being translated from there.
 #[inline(never)]
-pub(super) fn promote<T: Tables>(
-    class: Class,
-    flow: &ForwardKey,
-    reply: &ReplyKey,
-    now: u32,
-    tables: &mut T,
-) {
-    if !add_reverse(class, reply, now, tables) {
+pub(super) fn promote<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
+    let Workspace { flow, reply, arrival, forward, reverse, .. } = work;
+    let Some(entry) = tables.transient(class, reply) else { return };
+    // Field by field: a whole value would be built on the stack first.
+    reverse.forward = *flow;
+    reverse.last_seen = arrival.now;
+    reverse.session = entry.session;
+    reverse.session.state = State::ESTABLISHED;
+    reverse.session.flags &= !close::FINS;
+    reverse.usage = entry.received;
+    forward.reply = *reply;
+    forward.last_seen = arrival.now;
+    forward.session = reverse.session;
+    forward.usage = entry.sent;
+    if !tables.insert_reverse(reply, reverse) {
         return;
     }
-    if !add_forward(class, flow, reply, now, tables) {
+    if !tables.insert_forward(flow, forward) {
         tables.remove_reverse(reply);
         return;
     }
     tables.remove_transient(class, reply);
-    if tables.config().is_some_and(|config| config.is_alias(reply.alias)) {
-        let alias = Alias {
-            client: flow.client,
-            scope: flow.scope,
-            created: now,
-            last_seen: now,
-            reserved: [0; 12],
-        };
-        // Where another client was faster, the two share the alias, with ports kept apart.
-        let _ = tables.insert_alias(&reply.alias, &alias);
-    }
+    bind_alias(work, tables);
 }
 
-#[inline(never)]
-fn add_reverse<T: Tables>(class: Class, reply: &ReplyKey, now: u32, tables: &mut T) -> bool {
-    let Some(entry) = tables.transient(class, reply) else { return false };
-    let value = Reverse {
-        forward: entry.forward,
-        last_seen: now,
-        session: established(&entry.session),
-        usage: entry.received,
-        reserved_tail: [0; 32],
-    };
-    tables.insert_reverse(reply, &value)
-}
-
-#[inline(never)]
-fn add_forward<T: Tables>(
-    class: Class,
-    flow: &ForwardKey,
-    reply: &ReplyKey,
-    now: u32,
-    tables: &mut T,
-) -> bool {
-    let Some(entry) = tables.transient(class, reply) else { return false };
-    let value = Forward {
-        reply: *reply,
-        session: established(&entry.session),
-        last_seen: now,
-        reserved: [0; 4],
-        usage: entry.sent,
-        reserved_tail: [0; 24],
-    };
-    tables.insert_forward(flow, &value)
-}
-
+/// Binds the session's alias to its client, so that no other is given it while others are free.
 #[inline(always)]
-fn established(session: &Session) -> Session {
-    let fins = session_flags::CLIENT_FIN | session_flags::CONTAINER_FIN;
-    Session { state: State::ESTABLISHED, flags: session.flags & !fins, ..*session }
+fn bind_alias<T: Tables>(work: &mut Workspace, tables: &mut T) {
+    let Workspace { flow, reply, arrival, alias, .. } = work;
+    if !tables.config().is_some_and(|config| config.is_alias(reply.alias)) {
+        return;
+    }
+    alias.client = flow.client;
+    alias.scope = flow.scope;
+    alias.created = arrival.now;
+    alias.last_seen = arrival.now;
+    // Where another client was faster, the two share the alias, with ports kept apart.
+    let _ = tables.insert_alias(&reply.alias, alias);
 }

@@ -11,12 +11,14 @@ mod open;
 pub mod to_client;
 pub mod to_container;
 mod transport;
+mod work;
 
 use crate::layout::{Link, link_flags};
 use crate::reason::Reason;
 use crate::translate::TransportRewrite;
 
 pub use transport::Transport;
+pub use work::Workspace;
 
 /// A packet goes no further through the translator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

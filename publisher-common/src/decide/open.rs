@@ -2,13 +2,12 @@
 //! or isn't ours.
 
 use super::to_container::Route;
-use super::{Decision, Stop, Transport, establish};
-use crate::alias::{CANDIDATES, Candidate, Candidates};
+use super::{Decision, Stop, Workspace, establish};
+use crate::alias::{CANDIDATES, Candidates};
 use crate::layout::{
-    Class, ForwardKey, Handle, LocalKey, Publication, PublicationKey, ReplyKey, Session, State,
-    Timeouts, Transient, Usage, address_scope, session_flags, source_mode, uplink_flags,
+    Class, ForwardKey, Handle, LocalKey, Publication, PublicationKey, ReplyKey, State, Usage,
+    address_scope, link_flags, session_flags, source_mode, uplink_flags,
 };
-use crate::packet::Arrival;
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::wire::{protocol, tcp_flags};
@@ -19,11 +18,11 @@ const SHARED_FROM: u32 = CANDIDATES / 2;
 /// The publication that a flow asks for: of exactly its host address, then of all addresses.
 /// `None` where nothing is published, or the address isn't the host's own.
 #[inline(always)]
-pub(super) fn publication<T: Tables>(
+pub(super) fn publication<'a, T: Tables>(
     flow: &ForwardKey,
     ifindex: u32,
-    tables: &T,
-) -> Option<Publication> {
+    tables: &'a T,
+) -> Option<&'a Publication> {
     let scope = address_scope(&flow.host, ifindex);
     if !tables.is_local(&LocalKey { scope: scope.to_ne_bytes(), address: flow.host }) {
         return None;
@@ -36,71 +35,38 @@ pub(super) fn publication<T: Tables>(
         reserved: 0,
     };
     if let Some(found) = tables.publication(&key) {
-        return Some(*found);
+        return Some(found);
     }
     (key.host, key.scope) = ([0; 16], 0);
-    tables.publication(&key).copied()
+    tables.publication(&key)
 }
 
 /// A client's packet whose session's link is gone: the session ends. A packet that can open a new
 /// one does so; others are dropped, so that they never reach whoever has the address now.
-#[inline(never)]
-pub(super) fn reopen<T: Tables>(
-    flow: &ForwardKey,
-    reply: &ReplyKey,
-    transport: &Transport,
-    arrival: &Arrival,
-    tables: &mut T,
-) -> Decision<Route> {
-    if transport.protocol == protocol::TCP && !transport.opens() {
+#[inline(always)]
+pub(super) fn reopen<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    if work.transport.protocol == protocol::TCP && !work.transport.opens() {
         return Err(Stop::Drop(Reason::TargetGone));
     }
-    tables.remove_forward(flow);
-    tables.remove_reverse(reply);
-    by_client(flow, transport, arrival, tables)
+    tables.remove_forward(&work.flow);
+    tables.remove_reverse(&work.reply);
+    by_client(work, tables)
 }
 
-/// A client's packet that belongs to no established session.
+/// A client's packet that belongs to no established session. Leaves where it goes in `work.reply`
+/// and `work.route`.
 #[inline(never)]
-pub(super) fn by_client<T: Tables>(
-    flow: &ForwardKey,
-    transport: &Transport,
-    arrival: &Arrival,
-    tables: &mut T,
-) -> Decision<Route> {
-    let Some(publication) = publication(flow, arrival.ifindex, tables) else {
-        return Err(Stop::Pass);
-    };
-    let Some(config) = tables.config() else { return Err(Stop::Pass) };
-    let timeouts = config.timeouts;
-    let link = tables.link(publication.link);
-    let (gateway, generation) = link.map_or(([0; 4], None), |link| {
-        (link.gateway, link.serves(link.generation).then_some(link.generation))
-    });
-    let candidates = if publication.source == source_mode::GATEWAY {
-        Candidates::of_gateway(config, flow, gateway)
-    } else {
-        Candidates::of_pool(config, flow)
-    };
-
-    // A session is found where it was put. One that is being opened is put at the first candidate,
-    // nearly always: its SYN need not look further before it takes that.
-    let opens = transport.opens();
-    let depth = if opens { 1 } else { CANDIDATES };
-    for index in 0..depth {
-        let reply = reply_key(&publication, flow.protocol, candidates.get(index));
-        for class in [Class::HalfOpen, Class::Closing] {
-            if establish::is_live(class, &reply, flow, &timeouts, arrival.now, tables) {
-                if class == Class::Closing && opens {
-                    // A new connection on the tuple of one that has ended (rule S13).
-                    tables.remove_transient(class, &reply);
-                    continue;
-                }
-                return establish::client_sent(class, flow, &reply, transport, arrival, tables);
-            }
-        }
+pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let ifindex = work.arrival.ifindex;
+    work.publication = *publication(&work.flow, ifindex, tables).ok_or(Stop::Pass)?;
+    set_candidates(work, tables)?;
+    let opens = work.transport.opens();
+    if let Some(class) = find(opens, work, tables) {
+        establish::client_sent(class, work, tables);
+        return Ok(());
     }
 
+    let Workspace { flow, transport, .. } = &*work;
     if transport.protocol == protocol::TCP && !opens {
         let stop = if tables.has_socket(flow) { Stop::Pass } else { Stop::Drop(Reason::NoSession) };
         return Err(stop);
@@ -111,36 +77,85 @@ pub(super) fn by_client<T: Tables>(
     if transport.has(tcp_flags::FIN | tcp_flags::RST) {
         return Err(Stop::Drop(Reason::TcpFlags));
     }
-    if !is_client(flow, arrival.ifindex, tables) {
+    if !is_client(flow, ifindex, tables) {
         return Err(Stop::Drop(Reason::Source));
     }
-    let Some(generation) = generation else { return Err(Stop::Drop(Reason::TargetDown)) };
-    let session = Session {
-        link: Handle { index: publication.link, generation },
-        publication: publication.handle,
-        uplink: arrival.ifindex,
-        created: arrival.now,
-        container_isn: 0,
-        state: State::V6_INIT,
-        flags: match tables.uplink(arrival.ifindex) {
-            Some(uplink) if uplink.flags & uplink_flags::RAW != 0 => session_flags::RAW_UPLINK,
-            _ => 0,
-        },
-        reserved: [0; 2],
+    insert(work, tables)
+}
+
+#[inline(always)]
+fn set_candidates<T: Tables>(work: &mut Workspace, tables: &T) -> Decision<()> {
+    let config = tables.config().ok_or(Stop::Pass)?;
+    work.candidates = if work.publication.source == source_mode::GATEWAY {
+        let gateway = tables.link(work.publication.link).map_or([0; 4], |link| link.gateway);
+        Candidates::of_gateway(config, &work.flow, gateway)
+    } else {
+        Candidates::of_pool(config, &work.flow)
     };
-    for index in 0..CANDIDATES {
-        let candidate = candidates.get(index);
-        if index < SHARED_FROM
-            && tables
-                .alias(&candidate.alias)
-                .is_some_and(|alias| !flow.same_client(&alias.client, alias.scope))
-        {
-            continue;
+    Ok(())
+}
+
+/// Looks for the client's session among those that aren't established; leaves its key in
+/// `work.reply`.
+#[inline(always)]
+fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<Class> {
+    // A session is found where it was put. One that is being opened is put at the first candidate,
+    // nearly always: its SYN need not look further before it takes that.
+    let depth = if opens { 1 } else { CANDIDATES };
+    for index in 0..depth {
+        work.reply = reply_key(work, index);
+        let Workspace { flow, reply, arrival, .. } = &*work;
+        if establish::is_live(Class::HalfOpen, reply, flow, arrival.now, tables) {
+            return Some(Class::HalfOpen);
         }
-        let reply = reply_key(&publication, flow.protocol, candidate);
-        if is_free(&reply, &timeouts, arrival.now, tables) && insert(flow, &reply, &session, tables)
+        if establish::is_live(Class::Closing, reply, flow, arrival.now, tables) {
+            if !opens {
+                return Some(Class::Closing);
+            }
+            // A new connection on the tuple of one that has ended (rule S13).
+            tables.remove_transient(Class::Closing, reply);
+        }
+    }
+    None
+}
+
+/// Opens a session under the first candidate that is free.
+#[inline(always)]
+fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let (index, now) = (work.publication.link, work.arrival.now);
+    let generation = match tables.link(index) {
+        Some(link) if link.flags & link_flags::UP != 0 => link.generation,
+        _ => return Err(Stop::Drop(Reason::TargetDown)),
+    };
+    let uplink = work.arrival.ifindex;
+    let raw = tables.uplink(uplink).is_some_and(|found| found.flags & uplink_flags::RAW != 0);
+    let Workspace { flow, transient, .. } = work;
+    // Field by field: a whole value would be built on the stack first.
+    transient.forward = *flow;
+    transient.last_seen = now;
+    transient.sent = Usage::default();
+    transient.received = Usage::default();
+    transient.session.link = Handle { index, generation };
+    transient.session.publication = work.publication.handle;
+    transient.session.uplink = uplink;
+    transient.session.created = now;
+    transient.session.container_isn = 0;
+    transient.session.state = State::V6_INIT;
+    transient.session.flags = if raw { session_flags::RAW_UPLINK } else { 0 };
+    work.transient.sent.count(&work.arrival);
+    work.route = Route { link: index, number: 0 };
+    for candidate in 0..CANDIDATES {
+        work.reply = reply_key(work, candidate);
+        let Workspace { flow, reply, transient, .. } = &*work;
+        let foreign = candidate < SHARED_FROM
+            && tables
+                .alias(&reply.alias)
+                .is_some_and(|alias| !flow.same_client(&alias.client, alias.scope));
+        if !foreign
+            && is_free(reply, now, tables)
+            && tables.insert_transient(Class::HalfOpen, reply, transient)
         {
-            return Ok(Route { reply, link: publication.link, number: 0 });
+            return Ok(());
         }
     }
     Err(Stop::Drop(Reason::Exhausted))
@@ -161,13 +176,17 @@ fn is_client<T: Tables>(flow: &ForwardKey, ifindex: u32, tables: &T) -> bool {
 
 /// Whether no session uses a container-side tuple. One that has timed out makes way.
 #[inline(always)]
-fn is_free<T: Tables>(reply: &ReplyKey, timeouts: &Timeouts, now: u32, tables: &mut T) -> bool {
+fn is_free<T: Tables>(reply: &ReplyKey, now: u32, tables: &mut T) -> bool {
     if tables.reverse(reply).is_some() {
         return false;
     }
     for class in [Class::HalfOpen, Class::Closing] {
         if let Some(entry) = tables.transient(class, reply) {
-            if !establish::has_expired(entry.last_seen, reply.protocol, timeouts, now) {
+            let last_seen = entry.last_seen;
+            let expired = tables.config().is_some_and(|config| {
+                establish::has_expired(last_seen, reply.protocol, &config.timeouts, now)
+            });
+            if !expired {
                 return false;
             }
             tables.remove_transient(class, reply);
@@ -177,31 +196,14 @@ fn is_free<T: Tables>(reply: &ReplyKey, timeouts: &Timeouts, now: u32, tables: &
 }
 
 #[inline(always)]
-fn reply_key(publication: &Publication, protocol: u8, candidate: Candidate) -> ReplyKey {
+fn reply_key(work: &Workspace, index: u32) -> ReplyKey {
+    let candidate = work.candidates.get(index);
     ReplyKey {
-        target: publication.target,
+        target: work.publication.target,
         alias: candidate.alias,
-        target_port: publication.target_port,
+        target_port: work.publication.target_port,
         alias_port: candidate.port,
-        protocol,
+        protocol: work.flow.protocol,
         reserved: [0; 3],
     }
-}
-
-#[inline(never)]
-fn insert<T: Tables>(
-    flow: &ForwardKey,
-    reply: &ReplyKey,
-    session: &Session,
-    tables: &mut T,
-) -> bool {
-    let entry = Transient {
-        forward: *flow,
-        last_seen: session.created,
-        session: *session,
-        sent: Usage::default(),
-        received: Usage::default(),
-        reserved_tail: [0; 32],
-    };
-    tables.insert_transient(Class::HalfOpen, reply, &entry)
 }

@@ -1,9 +1,8 @@
 //! A container's packet, at tc ingress of the host's side of its veth or of its bridge.
 
-use super::{Decision, Stop, ToClient, Transport, Uplink, close, establish};
-use crate::layout::{
-    Class, ForwardKey, Handle, Link, ReplyKey, Session, State, Timeouts, session_flags,
-};
+use super::to_container::segment_limit;
+use super::{Decision, Stop, ToClient, Transport, Uplink, Workspace, close, establish};
+use crate::layout::{Class, Handle, Link, ReplyKey, Session, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -62,25 +61,18 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     }
 }
 
-/// What a reply needs of its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Return {
-    flow: ForwardKey,
-    uplink: u32,
-    raw: bool,
-}
-
 /// Decides on a packet of [`Kind::Flow`]. `BRIDGE` says that it came by the bridge rather than by
 /// the host's side of a veth.
 #[inline(always)]
 pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     packet: &P,
     arrival: &Arrival,
+    work: &mut Workspace,
     tables: &mut T,
 ) -> Decision<ToClient> {
     let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
     let transport = Transport::read::<IPV4_LENGTH, P>(packet, header.protocol)?;
-    let reply = ReplyKey {
+    work.reply = ReplyKey {
         target: header.source,
         alias: header.destination,
         target_port: transport.source_port(),
@@ -88,72 +80,61 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         protocol: transport.protocol,
         reserved: [0; 3],
     };
-    let (back, link) = match tables.reverse(&reply) {
+    work.transport = transport;
+    work.arrival = *arrival;
+
+    let (link, uplink) = match tables.reverse(&work.reply) {
         Some(entry) => {
-            let session = &entry.session;
-            let (link, flags) = (session.link, session.flags);
-            let back = Return {
-                flow: entry.forward,
-                uplink: session.uplink,
-                raw: flags & session_flags::RAW_UPLINK != 0,
-            };
-            check_link::<BRIDGE, P, T>(packet, arrival, link, tables)?;
-            if let Some(entry) = tables.reverse(&reply) {
-                if entry.last_seen != arrival.now {
-                    entry.last_seen = arrival.now;
-                }
-                entry.usage.count(arrival);
-            }
-            if transport.has(tcp_flags::FIN | tcp_flags::RST) {
-                close::note(
-                    &back.flow,
-                    &reply,
-                    transport.flags,
-                    session_flags::CONTAINER_FIN,
-                    arrival.now,
-                    tables,
-                );
-            } else if close::both_done(flags) {
-                close::to_closing(&back.flow, &reply, arrival.now, tables);
-            }
-            (back, link.index)
+            let session = entry.session;
+            check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
+            established_sent(&session, work, tables);
+            (session.link, uplink_of(session.uplink, session.flags))
         }
         None => {
-            let (class, link) =
-                find(&reply, arrival.now, tables).ok_or_else(|| miss(header, tables))?;
-            check_link::<BRIDGE, P, T>(packet, arrival, link, tables)?;
-            let back = container_sent(class, &reply, &transport, arrival, tables)
-                .ok_or(Stop::Drop(Reason::ReplyNoSession))?;
-            (back, link.index)
+            let class = find(work, tables).ok_or_else(|| miss(header, tables))?;
+            let session = work.transient.session;
+            check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
+            container_sent(class, work, tables);
+            (session.link, uplink_of(session.uplink, session.flags))
         }
     };
 
     check(header, &transport, arrival.length)?;
-    let [a, b] = back.flow.host_port;
-    let [c, d] = back.flow.client_port;
-    let rewrite = TransportRewrite::to_client(
-        &reply,
-        &back.flow.client,
-        &back.flow.host,
-        transport.ports,
-        [a, b, c, d],
-    );
+    let Workspace { flow, reply, .. } = &*work;
+    let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let limit = if transport.has(tcp_flags::SYN) {
-        tables
-            .link(link)
-            .and_then(|link| super::to_container::segment_limit(link, back.uplink, tables))
+        tables.link(link.index).and_then(|link| segment_limit(link, uplink.ifindex, tables))
     } else {
         None
     };
-    let rewrite = rewrite.with_mss(limit.and_then(|limit| {
-        let tcp = TcpHeader::of(packet.view::<20>(IPV4_LENGTH)?);
-        clamp_mss(packet, IPV4_LENGTH, tcp, limit)
-    }));
-    Ok(ToClient {
-        header: ipv6_header(header, back.flow.host, back.flow.client),
-        transport: rewrite,
-        uplink: Uplink { ifindex: back.uplink, raw: back.raw },
-    })
+    let rewrite =
+        TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d])
+            .with_mss(limit.and_then(|limit| {
+                let tcp = TcpHeader::of(packet.view::<20>(IPV4_LENGTH)?);
+                clamp_mss(packet, IPV4_LENGTH, tcp, limit)
+            }));
+    Ok(ToClient { header: ipv6_header(header, flow.host, flow.client), transport: rewrite, uplink })
+}
+
+#[inline(always)]
+const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
+    Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
+}
+
+/// The container has sent a packet of the established session `work.reply`. Leaves the client's flow
+/// in `work.flow`.
+#[inline(always)]
+fn established_sent<T: Tables>(session: &Session, work: &mut Workspace, tables: &mut T) {
+    let now = work.arrival.now;
+    let Some(entry) = tables.reverse(&work.reply) else { return };
+    if entry.last_seen != now {
+        entry.last_seen = now;
+    }
+    entry.usage.count(&work.arrival);
+    work.flow = entry.forward;
+    if work.transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
+        close::note(session_flags::CONTAINER_FIN, work, tables);
+    }
 }
 
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
@@ -219,49 +200,42 @@ fn is_own_link<const BRIDGE: bool, P: Packet>(packet: &P, arrival: &Arrival, lin
         && source == u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
-/// The session that isn't established under this key, and its link.
+/// Looks for the session `work.reply` among those that aren't established, and copies what it finds
+/// to `work.transient`.
 #[inline(never)]
-fn find<T: Tables>(reply: &ReplyKey, now: u32, tables: &mut T) -> Option<(Class, Handle)> {
+fn find<T: Tables>(work: &mut Workspace, tables: &mut T) -> Option<Class> {
+    let Workspace { flow, reply, arrival, transient, .. } = work;
     let timeouts: Timeouts = tables.config()?.timeouts;
     for class in [Class::HalfOpen, Class::Closing] {
         if let Some(entry) = tables.transient(class, reply)
-            && !establish::has_expired(entry.last_seen, reply.protocol, &timeouts, now)
+            && !establish::has_expired(entry.last_seen, reply.protocol, &timeouts, arrival.now)
         {
-            return Some((class, entry.session.link));
+            *transient = *entry;
+            *flow = entry.forward;
+            return Some(class);
         }
     }
     None
 }
 
-/// The container has sent a packet of such a session.
+/// The container has sent a packet of the session `work.reply`, which isn't established.
 #[inline(never)]
-fn container_sent<T: Tables>(
-    class: Class,
-    reply: &ReplyKey,
-    transport: &Transport,
-    arrival: &Arrival,
-    tables: &mut T,
-) -> Option<Return> {
-    let entry = tables.transient(class, reply)?;
+fn container_sent<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
+    let Workspace { reply, transport, arrival, .. } = work;
+    let Some(entry) = tables.transient(class, reply) else { return };
     entry.last_seen = arrival.now;
     entry.received.count(arrival);
-    let session: &mut Session = &mut entry.session;
-    let back = Return {
-        flow: entry.forward,
-        uplink: session.uplink,
-        raw: session.flags & session_flags::RAW_UPLINK != 0,
-    };
-    let answers =
-        transport.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN | tcp_flags::ACK;
-    if class == Class::HalfOpen && (answers || transport.protocol == protocol::UDP) {
+    let session = &mut entry.session;
+    let both = tcp_flags::SYN | tcp_flags::ACK;
+    let answers = transport.protocol == protocol::UDP || transport.flags & both == both;
+    if class == Class::HalfOpen && answers {
         session.container_isn = transport.sequence;
         session.flags |= session_flags::REPLIED;
     }
     let reset = transport.has(tcp_flags::RST);
     if class == Class::Closing && session.state == State::TRANS && !reset {
-        establish::promote(class, &back.flow, reply, arrival.now, tables);
+        establish::promote(class, work, tables);
     } else if class == Class::HalfOpen && reset {
         tables.remove_transient(class, reply);
     }
-    Some(back)
 }

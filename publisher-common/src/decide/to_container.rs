@@ -1,12 +1,13 @@
 //! A client's packet, at tc ingress of an uplink.
 
-use super::{Decision, Exit, Stop, ToContainer, Transport, close, open};
-use crate::layout::{ForwardKey, Link, ReplyKey, address_scope, port_bit, session_flags};
+use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
+use crate::layout::{ForwardKey, Link, address_scope, port_bit, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::{TransportRewrite, clamp_mss, ipv4_header, mss_limit};
 use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, TcpHeader, protocol, tcp_flags};
+use zerocopy::FromZeros;
 
 /// Extension headers that are walked before giving up.
 const EXTENSION_HEADERS: usize = 6;
@@ -46,11 +47,9 @@ pub fn classify<P: Packet>(packet: &P) -> Kind {
     }
 }
 
-/// Where a session's packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a session's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub(super) struct Route {
-    /// The container's side of the flow.
-    pub reply: ReplyKey,
     /// Index of the container link.
     pub link: u32,
     /// A number that differs from those of the session's other packets.
@@ -62,6 +61,7 @@ pub(super) struct Route {
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
     arrival: &Arrival,
+    work: &mut Workspace,
     tables: &mut T,
 ) -> Decision<ToContainer> {
     let header = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
@@ -69,66 +69,48 @@ pub fn decide<P: Packet, T: Tables>(
     if !is_published(tables, transport.protocol, transport.destination_port()) {
         return Err(Stop::Pass);
     }
-    let flow = flow_of(header, &transport, arrival);
+    work.flow = flow_of(header, header.next_header, transport.ports, arrival);
+    work.transport = transport;
+    work.arrival = *arrival;
 
-    let route = match tables.forward(&flow) {
+    match tables.forward(&work.flow) {
         Some(entry) => {
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
             entry.usage.count(arrival);
-            let (reply, link) = (entry.reply, entry.session.link);
-            let route = Route { reply, link: link.index, number: entry.usage.packets as u16 };
-            let flags = entry.session.flags;
+            work.reply = entry.reply;
+            let (link, flags) = (entry.session.link, entry.session.flags);
+            work.route = Route { link: link.index, number: entry.usage.packets as u16 };
             if !tables.link(link.index).is_some_and(|found| found.serves(link.generation)) {
-                open::reopen(&flow, &reply, &transport, arrival, tables)?
-            } else {
-                if transport.has(tcp_flags::FIN | tcp_flags::RST) {
-                    close::note(
-                        &flow,
-                        &reply,
-                        transport.flags,
-                        session_flags::CLIENT_FIN,
-                        arrival.now,
-                        tables,
-                    );
-                } else if close::both_done(flags) {
-                    close::to_closing(&flow, &reply, arrival.now, tables);
-                }
-                route
+                open::reopen(work, tables)?;
+            } else if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(flags) {
+                close::note(session_flags::CLIENT_FIN, work, tables);
             }
         }
-        None => open::by_client(&flow, &transport, arrival, tables)?,
-    };
+        None => open::by_client(work, tables)?,
+    }
 
     check(header, &transport, arrival.length)?;
+    let Workspace { reply, route, .. } = &*work;
     let link = tables.link(route.link).ok_or(Stop::Drop(Reason::TargetDown))?;
-    let rewrite = TransportRewrite::to_container(
-        &route.reply,
-        &header.source,
-        &header.destination,
-        transport.ports,
-    );
     let limit = if transport.has(tcp_flags::SYN) {
         segment_limit(link, arrival.ifindex, tables)
     } else {
         None
     };
-    let rewrite = rewrite.with_mss(limit.and_then(|limit| {
-        let tcp = TcpHeader::of(packet.view::<20>(IPV6_LENGTH)?);
-        clamp_mss(packet, IPV6_LENGTH, tcp, limit)
-    }));
+    let rewrite =
+        TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
+            .with_mss(limit.and_then(|limit| {
+                let tcp = TcpHeader::of(packet.view::<20>(IPV6_LENGTH)?);
+                clamp_mss(packet, IPV6_LENGTH, tcp, limit)
+            }));
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
-    let start = u16::from_be_bytes(route.reply.alias_port);
+    // Sessions between the same two addresses start at different numbers.
+    let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
     Ok(ToContainer {
-        header: ipv4_header(
-            header,
-            route.reply.alias,
-            route.reply.target,
-            wire,
-            route.number.wrapping_add(start),
-        ),
+        header: ipv4_header(header, reply.alias, reply.target, wire, identification),
         transport: rewrite,
         exit: Exit::of(link),
         ethernet: [link.mac, link.device_mac],
@@ -183,19 +165,11 @@ fn is_ours<T: Tables>(
     arrival: &Arrival,
     tables: &mut T,
 ) -> bool {
-    let [a, b, c, d] = ports;
+    let [_, _, c, d] = ports;
     if !is_published(tables, number, [c, d]) {
         return false;
     }
-    let flow = ForwardKey {
-        client: header.source,
-        host: header.destination,
-        client_port: [a, b],
-        host_port: [c, d],
-        scope: address_scope(&header.source, arrival.ifindex),
-        protocol: number,
-        reserved: [0; 3],
-    };
+    let flow = flow_of(header, number, ports, arrival);
     tables.forward(&flow).is_some()
         || (open::publication(&flow, arrival.ifindex, tables).is_some()
             && !tables.has_socket(&flow))
@@ -209,14 +183,15 @@ pub(super) fn is_published<T: Tables>(tables: &T, number: u8, port: [u8; 2]) -> 
 }
 
 #[inline(always)]
-fn flow_of(header: &Ipv6Header, transport: &Transport, arrival: &Arrival) -> ForwardKey {
+fn flow_of(header: &Ipv6Header, number: u8, ports: [u8; 4], arrival: &Arrival) -> ForwardKey {
+    let [a, b, c, d] = ports;
     ForwardKey {
         client: header.source,
         host: header.destination,
-        client_port: transport.source_port(),
-        host_port: transport.destination_port(),
+        client_port: [a, b],
+        host_port: [c, d],
         scope: address_scope(&header.source, arrival.ifindex),
-        protocol: transport.protocol,
+        protocol: number,
         reserved: [0; 3],
     }
 }

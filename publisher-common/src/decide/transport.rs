@@ -3,9 +3,10 @@
 use super::{Decision, Stop};
 use crate::packet::Packet;
 use crate::wire::{TcpHeader, UdpHeader, protocol, tcp_flags};
+use zerocopy::FromZeros;
 
 /// A TCP or UDP header, as far as decisions need it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct Transport {
     /// Source and destination port.
     pub ports: [u8; 4],

@@ -10,6 +10,8 @@
 
 mod keys;
 mod objects;
+#[cfg(feature = "user")]
+mod pod;
 mod session;
 
 pub use keys::{Class, ForwardKey, LocalKey, PublicationKey, ReplyKey, address_scope};

@@ -128,7 +128,7 @@ pub struct Usage {
 impl Usage {
     /// Counts a packet.
     #[inline(always)]
-    pub const fn count(&mut self, arrival: &Arrival) {
+    pub fn count(&mut self, arrival: &Arrival) {
         self.packets = self.packets.wrapping_add(arrival.segments() as u64);
         self.bytes = self.bytes.wrapping_add(arrival.length as u64);
     }

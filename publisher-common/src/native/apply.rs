@@ -2,7 +2,8 @@
 
 use super::{MemoryTables, SlicePacket};
 use crate::checksum::Difference;
-use crate::decide::{Exit, Stop, Uplink, errors, to_client, to_container};
+use crate::decide::errors::ErrorWorkspace;
+use crate::decide::{Exit, Stop, Uplink, Workspace, errors, to_client, to_container};
 use crate::packet::Arrival;
 use crate::translate::TransportRewrite;
 use crate::wire::protocol;
@@ -23,16 +24,21 @@ pub enum Outcome {
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
     match to_container::classify(&packet) {
-        to_container::Kind::Flow => match to_container::decide(&packet, arrival, tables) {
-            Ok(to) => {
-                Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
+        to_container::Kind::Flow => {
+            match to_container::decide(&packet, arrival, &mut Workspace::new(), tables) {
+                Ok(to) => {
+                    Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
+                }
+                Err(stop) => Outcome::Stop(stop),
             }
-            Err(stop) => Outcome::Stop(stop),
-        },
-        to_container::Kind::Error => match errors::from_client(&packet, arrival, tables) {
-            Ok(error) => Outcome::ToContainer(error.packet.to_vec(), error.exit),
-            Err(stop) => Outcome::Stop(stop),
-        },
+        }
+        to_container::Kind::Error => {
+            let mut work = ErrorWorkspace::new();
+            match errors::from_client(&packet, arrival, &mut work, tables) {
+                Ok(error) => Outcome::ToContainer(work.frag_needed.to_vec(), error.exit),
+                Err(stop) => Outcome::Stop(stop),
+            }
+        }
         to_container::Kind::Extended => {
             Outcome::Stop(to_container::decide_extended(&packet, arrival, tables))
         }
@@ -51,7 +57,8 @@ pub fn from_container<const BRIDGE: bool>(
     let bytes = packet.bytes;
     match to_client::classify(&packet, tables) {
         Ok(to_client::Kind::Flow) => {
-            match to_client::decide::<BRIDGE, _, _>(&packet, arrival, tables) {
+            match to_client::decide::<BRIDGE, _, _>(&packet, arrival, &mut Workspace::new(), tables)
+            {
                 Ok(to) => {
                     Outcome::ToClient(translate(bytes, 20, &to.header, &to.transport), to.uplink)
                 }
@@ -59,8 +66,9 @@ pub fn from_container<const BRIDGE: bool>(
             }
         }
         Ok(to_client::Kind::Error) => {
-            match errors::from_container::<BRIDGE, _, _>(&packet, arrival, tables) {
-                Ok(error) => Outcome::ToClient(error.packet.to_vec(), error.uplink),
+            let mut work = ErrorWorkspace::new();
+            match errors::from_container::<BRIDGE, _, _>(&packet, arrival, &mut work, tables) {
+                Ok(uplink) => Outcome::ToClient(work.packet_too_big.to_vec(), uplink),
                 Err(stop) => Outcome::Stop(stop),
             }
         }

@@ -29,82 +29,66 @@ pub struct Embedded {
     pub hops: u8,
 }
 
-/// The two ends of a session, as a translated error names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ErrorEnds {
-    /// The client's side.
-    pub forward: ForwardKey,
-    /// The container's side.
-    pub reply: ReplyKey,
-}
-
 /// ICMPv4 3/4 for the container out of an ICMPv6 2/0 with `mtu` about a packet that it sent.
 ///
 /// The MTU shrinks by 20 bytes (RFC 7915 §5.2). A value below 1280 is taken as 1280, since no IPv6
 /// link has less and RFC 8201 §4 forbids to act on less. `from` is the host's address on the
 /// container's link.
 #[inline(always)]
-#[must_use]
 pub fn frag_needed(
-    ends: &ErrorEnds,
+    reply: &ReplyKey,
     embedded: &Embedded,
     mtu: u32,
     from: [u8; 4],
-) -> [u8; FRAG_NEEDED_LENGTH] {
-    let reply = &ends.reply;
+    packet: &mut [u8; FRAG_NEEDED_LENGTH],
+) {
     let mtu = mtu.clamp(IPV6_MINIMUM_MTU, 65_535 + HEADER_GROWTH) - HEADER_GROWTH;
+    let [high, low] = (mtu as u16).to_be_bytes();
     let outer = ipv4(FRAG_NEEDED_LENGTH as u16, TTL, protocol::ICMP, from, reply.target);
     let total = embedded.payload.saturating_add(20);
     let inner = ipv4(total, embedded.hops, reply.protocol, reply.target, reply.alias);
-    let mut icmp = [0; 36];
-    (icmp[0], icmp[1]) = (3, 4);
-    icmp[6..8].copy_from_slice(&(mtu as u16).to_be_bytes());
-    icmp[8..28].copy_from_slice(&inner);
-    icmp[28..30].copy_from_slice(&reply.target_port);
-    icmp[30..32].copy_from_slice(&reply.alias_port);
-    icmp[32..36].copy_from_slice(&embedded.after_ports);
-    let sum = checksum(&icmp, Difference::new());
-    icmp[2..4].copy_from_slice(&sum);
-
-    let mut packet = [0; FRAG_NEEDED_LENGTH];
     packet[..20].copy_from_slice(&outer);
-    packet[20..].copy_from_slice(&icmp);
-    packet
+    packet[20..28].copy_from_slice(&[3, 4, 0, 0, 0, 0, high, low]);
+    packet[28..48].copy_from_slice(&inner);
+    packet[48..50].copy_from_slice(&reply.target_port);
+    packet[50..52].copy_from_slice(&reply.alias_port);
+    packet[52..56].copy_from_slice(&embedded.after_ports);
+    if let Some(icmp) = packet.last_chunk::<36>() {
+        let sum = checksum(icmp, Difference::new());
+        packet[22..24].copy_from_slice(&sum);
+    }
 }
 
 /// ICMPv6 2/0 for the client out of an ICMPv4 3/4 with `mtu` about a packet that it sent.
 ///
 /// The MTU grows by 20 bytes and is never below 1280 (RFC 7915 §4.2).
 #[inline(always)]
-#[must_use]
 pub fn packet_too_big(
-    ends: &ErrorEnds,
+    flow: &ForwardKey,
     embedded: &Embedded,
     mtu: u16,
-) -> [u8; PACKET_TOO_BIG_LENGTH] {
-    let flow = &ends.forward;
+    packet: &mut [u8; PACKET_TOO_BIG_LENGTH],
+) {
+    const PAYLOAD: u8 = 56;
     let mtu = (u32::from(mtu) + HEADER_GROWTH).max(IPV6_MINIMUM_MTU);
-    let outer = ipv6(56, TTL, protocol::ICMPV6, flow.host, flow.client);
+    let [a, b, c, d] = mtu.to_be_bytes();
+    let outer = ipv6(u16::from(PAYLOAD), TTL, protocol::ICMPV6, flow.host, flow.client);
     let inner = ipv6(embedded.payload, embedded.hops, flow.protocol, flow.client, flow.host);
-    let mut icmp = [0; 56];
-    icmp[0] = 2;
-    icmp[4..8].copy_from_slice(&mtu.to_be_bytes());
-    icmp[8..48].copy_from_slice(&inner);
-    icmp[48..50].copy_from_slice(&flow.client_port);
-    icmp[50..52].copy_from_slice(&flow.host_port);
-    icmp[52..56].copy_from_slice(&embedded.after_ports);
+    packet[..40].copy_from_slice(&outer);
+    packet[40..48].copy_from_slice(&[2, 0, 0, 0, a, b, c, d]);
+    packet[48..88].copy_from_slice(&inner);
+    packet[88..90].copy_from_slice(&flow.client_port);
+    packet[90..92].copy_from_slice(&flow.host_port);
+    packet[92..96].copy_from_slice(&embedded.after_ports);
     let pseudo = Difference::new()
         .add_ipv6(&flow.host)
         .add_ipv6(&flow.client)
-        .add(56u32.to_be_bytes())
+        .add([0, 0, 0, PAYLOAD])
         .add([0, 0, 0, protocol::ICMPV6]);
-    let sum = checksum(&icmp, pseudo);
-    icmp[2..4].copy_from_slice(&sum);
-
-    let mut packet = [0; PACKET_TOO_BIG_LENGTH];
-    packet[..40].copy_from_slice(&outer);
-    packet[40..].copy_from_slice(&icmp);
-    packet
+    if let Some(icmp) = packet.last_chunk::<56>() {
+        let sum = checksum(icmp, pseudo);
+        packet[42..44].copy_from_slice(&sum);
+    }
 }
 
 #[inline(always)]
@@ -140,13 +124,7 @@ fn ipv6(payload: u16, hops: u8, next: u8, source: [u8; 16], destination: [u8; 16
 mod tests {
     use super::*;
     use crate::native::samples;
-    use etherparse::{
-        Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4, icmpv6,
-    };
-
-    fn ends() -> ErrorEnds {
-        ErrorEnds { forward: samples::flow(), reply: samples::reply() }
-    }
+    use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
     fn embedded() -> Embedded {
         Embedded { after_ports: [1, 2, 3, 4], payload: 1460, hops: 60 }
@@ -168,7 +146,8 @@ mod tests {
             (65_556, 65_535),
             (u32::MAX, 65_535),
         ] {
-            let packet = frag_needed(&ends(), &embedded(), mtu, [172, 17, 0, 1]);
+            let mut packet = [0xee; FRAG_NEEDED_LENGTH];
+            frag_needed(&samples::reply(), &embedded(), mtu, [172, 17, 0, 1], &mut packet);
             let parsed = SlicedPacket::from_ip(&packet).expect("a valid packet");
             let Some(TransportSlice::Icmpv4(icmp)) = parsed.transport else { panic!("no ICMP") };
             let Icmpv4Type::DestinationUnreachable(
@@ -202,7 +181,8 @@ mod tests {
             (1500, 1520),
             (65_535, 65_555),
         ] {
-            let packet = packet_too_big(&ends(), &embedded(), mtu);
+            let mut packet = [0xee; PACKET_TOO_BIG_LENGTH];
+            packet_too_big(&samples::flow(), &embedded(), mtu, &mut packet);
             let parsed = SlicedPacket::from_ip(&packet).expect("a valid packet");
             let Some(NetSlice::Ipv6(outer)) = parsed.net else { panic!("no IPv6") };
             assert_eq!(outer.header().source(), samples::HOST);
@@ -215,7 +195,6 @@ mod tests {
             assert_eq!((inner.source(), inner.destination()), (samples::CLIENT, samples::HOST));
             assert_eq!((inner.payload_length(), inner.hop_limit()), (1460, 60));
             assert_eq!(icmp.payload()[40..], [0xc0, 1, 0x1f, 0x90, 1, 2, 3, 4]);
-            let _ = icmpv6::TYPE_PACKET_TOO_BIG;
         }
     }
 }

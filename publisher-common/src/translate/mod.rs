@@ -4,8 +4,7 @@ mod error;
 mod header;
 mod mss;
 
-pub use error::{Embedded, ErrorEnds};
-pub use error::{FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big};
+pub use error::{Embedded, FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big};
 pub use header::{ipv4_header, ipv6_header};
 pub use mss::{MssPatch, clamp_mss, mss_limit};
 

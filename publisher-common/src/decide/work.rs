@@ -1,0 +1,52 @@
+//! Room for what is too large for the stack.
+
+use super::Transport;
+use super::to_container::Route;
+use crate::alias::Candidates;
+use crate::layout::{Alias, Forward, ForwardKey, Publication, ReplyKey, Reverse, Transient};
+use crate::packet::Arrival;
+use zerocopy::FromZeros;
+
+/// What a decision needs room for while it is made.
+///
+/// All the functions that are active in a BPF program share 512 bytes of stack, less than two map
+/// values. The datapath keeps one of these per CPU; nothing in it outlives the decision.
+#[derive(Clone, Copy, Debug, FromZeros)]
+pub struct Workspace {
+    /// The client's flow: of the packet itself, or of the packet that a reply belongs to.
+    pub(super) flow: ForwardKey,
+    /// The container's flow.
+    pub(super) reply: ReplyKey,
+    /// The transport header.
+    pub(super) transport: Transport,
+    /// What the kernel says about the packet.
+    pub(super) arrival: Arrival,
+    /// Where the session's packets go.
+    pub(super) route: Route,
+    /// What the packet asks for.
+    pub(super) publication: Publication,
+    /// What it may be given.
+    pub(super) candidates: Candidates,
+    /// A new entry.
+    pub(super) transient: Transient,
+    /// A new entry.
+    pub(super) forward: Forward,
+    /// A new entry.
+    pub(super) reverse: Reverse,
+    /// A new entry.
+    pub(super) alias: Alias,
+}
+
+impl Workspace {
+    /// Room for one decision.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::new_zeroed()
+    }
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,35 @@
+//! Leave for aya to read and write the layout's types as plain bytes.
+
+use super::{
+    Alias, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey,
+    Reverse, Transient, Uplink,
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// What `aya::Pod` asks for, as checked by zerocopy: no padding, every bit pattern valid.
+const fn is_plain<T: FromBytes + IntoBytes + Immutable + Copy + 'static>() {}
+
+macro_rules! pod {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            const _: () = is_plain::<$name>();
+            // SAFETY: `is_plain` has checked it at compile time.
+            unsafe impl aya::Pod for $name {}
+        )+
+    };
+}
+
+pod!(
+    Alias,
+    Config,
+    Forward,
+    ForwardKey,
+    Link,
+    LocalKey,
+    Publication,
+    PublicationKey,
+    ReplyKey,
+    Reverse,
+    Transient,
+    Uplink,
+);

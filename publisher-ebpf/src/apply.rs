@@ -1,0 +1,248 @@
+//! Carrying a decision out with the kernel's helpers.
+//!
+//! Checksums follow the one recipe that leaves both the bytes and `skb->csum` right after
+//! `bpf_skb_change_proto`: the IP header is stored with `BPF_F_RECOMPUTE_CSUM`; the transport
+//! checksum is corrected by the pseudo-header's difference with `BPF_F_PSEUDO_HDR`, and by that of
+//! the transport's own fields without it, which the kernel skips where an offload still has to sum
+//! them (`CHECKSUM_PARTIAL`).
+
+use crate::maps::count_drop;
+use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, window};
+use aya_ebpf::{
+    bindings::{
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
+        TC_ACT_UNSPEC,
+    },
+    helpers::generated::{
+        bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_store_bytes,
+    },
+    programs::TcContext,
+};
+use core::ptr::null_mut;
+use publisher_common::{
+    decide::{Exit, Stop, ToClient, ToContainer, Uplink, errors},
+    reason::Reason,
+    translate::{FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, TransportRewrite},
+    wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol},
+};
+
+/// What a helper's failure comes to.
+const FAILED: Stop = Stop::Drop(Reason::HelperFailed);
+/// Offset of the Ethertype in an Ethernet header.
+const ETHERTYPE: usize = 12;
+/// Offset of the checksum in a TCP header.
+const TCP_CHECKSUM: usize = 16;
+/// Offset of the checksum in a UDP header.
+const UDP_CHECKSUM: usize = 6;
+
+/// Leaves the packet to the next program on the hook, or to the host's stack.
+#[inline(always)]
+pub const fn pass() -> i32 {
+    TC_ACT_UNSPEC
+}
+
+/// Drops the packet and counts why.
+#[inline(always)]
+pub fn drop_packet(reason: Reason) -> i32 {
+    count_drop(reason);
+    TC_ACT_SHOT as i32
+}
+
+/// Turns a client's packet into the container's, and sends it there.
+#[inline(always)]
+pub fn to_container<const L2: usize>(context: &TcContext, to: &ToContainer) -> Result<i32, Stop> {
+    change_family::<L2, IPV4_LENGTH>(context, ETHERTYPE_IPV4, &to.header)?;
+    rewrite(context, L2 + IPV4_LENGTH, &to.transport)?;
+    if L2 == 0 {
+        add_ethernet(context, &to.ethernet)?;
+    }
+    Ok(leave(to.exit))
+}
+
+/// Turns a container's packet into the client's, and sends it there.
+#[inline(always)]
+pub fn to_client(context: &TcContext, to: &ToClient) -> Result<i32, Stop> {
+    change_family::<ETHERNET_LENGTH, IPV6_LENGTH>(context, ETHERTYPE_IPV6, &to.header)?;
+    rewrite(context, ETHERNET_LENGTH + IPV6_LENGTH, &to.transport)?;
+    Ok(leave_by(to.uplink))
+}
+
+/// Puts an error for the container in the place of the client's.
+#[inline(always)]
+pub fn error_to_container<const L2: usize>(
+    context: &TcContext,
+    error: &errors::ErrorToContainer,
+    packet: &[u8; FRAG_NEEDED_LENGTH],
+) -> Result<i32, Stop> {
+    replace::<L2, _>(context, ETHERTYPE_IPV4, packet)?;
+    if L2 == 0 {
+        add_ethernet(context, &error.ethernet)?;
+    }
+    Ok(leave(error.exit))
+}
+
+/// Puts an error for the client in the place of the container's.
+#[inline(always)]
+pub fn error_to_client(
+    context: &TcContext,
+    uplink: Uplink,
+    packet: &[u8; PACKET_TOO_BIG_LENGTH],
+) -> Result<i32, Stop> {
+    replace::<ETHERNET_LENGTH, _>(context, ETHERTYPE_IPV6, packet)?;
+    Ok(leave_by(uplink))
+}
+
+/// Changes the packet's family, and its IP header to `header`.
+#[inline(always)]
+fn change_family<const L2: usize, const N: usize>(
+    context: &TcContext,
+    ethertype: u16,
+    header: &[u8; N],
+) -> Result<(), Stop> {
+    // SAFETY: `context` is the program's own; no pointer into the packet is kept.
+    if unsafe { bpf_skb_change_proto(context.skb.skb.cast(), ethertype, 0) } != 0 {
+        return Err(FAILED);
+    }
+    set_ethertype::<L2>(context, ethertype)?;
+    store(context, L2, header)
+}
+
+/// Shortens or extends the packet to `bytes` and its link-layer header.
+#[inline(always)]
+fn replace<const L2: usize, const N: usize>(
+    context: &TcContext,
+    ethertype: u16,
+    bytes: &[u8; N],
+) -> Result<(), Stop> {
+    let skb = context.skb.skb.cast();
+    // SAFETY: `context` is the program's own; no pointer into the packet is kept.
+    unsafe {
+        if bpf_skb_change_proto(skb, ethertype, 0) != 0
+            || bpf_skb_change_tail(skb, (L2 + N) as u32, 0) != 0
+        {
+            return Err(FAILED);
+        }
+    }
+    set_ethertype::<L2>(context, ethertype)?;
+    store(context, L2, bytes)
+}
+
+/// `bpf_skb_change_proto` leaves the Ethertype as it was.
+#[inline(always)]
+fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
+    if L2 == ETHERNET_LENGTH {
+        let field = window::<2>(context, ETHERTYPE).ok_or(FAILED)?;
+        // SAFETY: `window` has checked the bounds.
+        unsafe { *field = ethertype.to_ne_bytes() };
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn store<const N: usize>(context: &TcContext, offset: usize, bytes: &[u8; N]) -> Result<(), Stop> {
+    // SAFETY: the helper reads N bytes, which are there.
+    let failed = unsafe {
+        bpf_skb_store_bytes(
+            context.skb.skb.cast(),
+            offset as u32,
+            bytes.as_ptr().cast(),
+            N as u32,
+            u64::from(BPF_F_RECOMPUTE_CSUM),
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(FAILED) }
+}
+
+/// Rewrites the transport header, which starts at `start`.
+#[inline(always)]
+fn rewrite(context: &TcContext, start: usize, rewrite: &TransportRewrite) -> Result<(), Stop> {
+    if rewrite.protocol == protocol::UDP {
+        fields::<UDP_CHECKSUM>(context, start, rewrite, u64::from(BPF_F_MARK_MANGLED_0))
+    } else {
+        fields::<TCP_CHECKSUM>(context, start, rewrite, 0)
+    }
+}
+
+#[inline(always)]
+fn fields<const CHECKSUM: usize>(
+    context: &TcContext,
+    start: usize,
+    rewrite: &TransportRewrite,
+    flags: u64,
+) -> Result<(), Stop> {
+    let ports = window::<4>(context, start).ok_or(FAILED)?;
+    // SAFETY: `window` has checked the bounds.
+    unsafe { *ports = rewrite.ports };
+    let skb = context.skb.skb.cast();
+    if let Some(patch) = rewrite.mss {
+        let at = (start + patch.offset as usize) as u32;
+        // SAFETY: the helper reads 2 bytes, which are there.
+        if unsafe { bpf_skb_store_bytes(skb, at, patch.new.as_ptr().cast(), 2, 0) } != 0 {
+            return Err(FAILED);
+        }
+    }
+    let at = (start + CHECKSUM) as u32;
+    let pseudo = u64::from(rewrite.pseudo_header.value());
+    let own = u64::from(rewrite.fields.value());
+    // SAFETY: with size 0 the helper takes differences, no memory.
+    unsafe {
+        if bpf_l4_csum_replace(skb, at, 0, pseudo, u64::from(BPF_F_PSEUDO_HDR) | flags) != 0
+            || bpf_l4_csum_replace(skb, at, 0, own, flags) != 0
+        {
+            return Err(FAILED);
+        }
+    }
+    Ok(())
+}
+
+/// Puts an Ethernet header before a packet of an uplink that has none.
+#[inline(always)]
+fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Stop> {
+    // SAFETY: `context` is the program's own; no pointer into the packet is kept.
+    if unsafe { bpf_skb_change_head(context.skb.skb.cast(), ETHERNET_LENGTH as u32, 0) } != 0 {
+        return Err(FAILED);
+    }
+    let header = window::<ETHERNET_LENGTH>(context, 0).ok_or(FAILED)?;
+    let [destination, source] = addresses;
+    // SAFETY: `window` has checked the bounds.
+    let header = unsafe { &mut *header };
+    header[..6].copy_from_slice(destination);
+    header[6..12].copy_from_slice(source);
+    header[12..].copy_from_slice(&ETHERTYPE_IPV4.to_ne_bytes());
+    Ok(())
+}
+
+#[inline(always)]
+fn leave(exit: Exit) -> i32 {
+    // SAFETY: the helpers note where the packet goes; a wrong index makes them drop it.
+    let action = unsafe {
+        match exit {
+            Exit::Peer(ifindex) => bpf_redirect_peer(ifindex, 0),
+            Exit::Neighbour(ifindex) => bpf_redirect_neigh(ifindex, null_mut(), 0, 0),
+        }
+    };
+    redirected(action)
+}
+
+#[inline(always)]
+fn leave_by(uplink: Uplink) -> i32 {
+    // SAFETY: as in `leave`.
+    let action = unsafe {
+        if uplink.raw {
+            bpf_redirect(uplink.ifindex, 0)
+        } else {
+            bpf_redirect_neigh(uplink.ifindex, null_mut(), 0, 0)
+        }
+    };
+    redirected(action)
+}
+
+#[inline(always)]
+fn redirected(action: i64) -> i32 {
+    if action == TC_ACT_REDIRECT as i64 {
+        TC_ACT_REDIRECT as i32
+    } else {
+        drop_packet(Reason::HelperFailed)
+    }
+}

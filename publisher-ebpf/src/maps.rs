@@ -1,0 +1,227 @@
+//! The maps of `publisher_common::layout`, and access to them as decisions need it.
+//!
+//! Capacities are defaults: the loader sets them from the configuration.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
+    helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
+    programs::TcContext,
+};
+use core::mem::size_of;
+use publisher_common::{
+    decide::{Workspace, errors::ErrorWorkspace},
+    layout::{self, Class, ForwardKey, LocalKey, PublicationKey, ReplyKey},
+    reason::Reason,
+    tables::Tables,
+    wire::protocol,
+};
+
+#[map]
+static CONFIG: Array<layout::Config> = Array::with_max_entries(1, 0);
+#[map]
+static PORTS: Array<u64> = Array::with_max_entries(layout::PORT_WORDS, 0);
+#[map]
+static LOCALS: LpmTrie<LocalKey, u32> = LpmTrie::with_max_entries(layout::LOCALS, 1);
+#[map]
+static PUBLICATIONS: HashMap<PublicationKey, layout::Publication> =
+    HashMap::with_max_entries(layout::PUBLICATIONS, 1);
+#[map]
+static LINKS: Array<layout::Link> = Array::with_max_entries(layout::LINKS, 0);
+#[map]
+static UPLINKS: HashMap<u32, layout::Uplink> = HashMap::with_max_entries(layout::UPLINKS, 0);
+#[map]
+static FORWARD: HashMap<ForwardKey, layout::Forward> =
+    HashMap::with_max_entries(layout::SESSIONS, 0);
+#[map]
+static REVERSE: HashMap<ReplyKey, layout::Reverse> = HashMap::with_max_entries(layout::SESSIONS, 0);
+#[map]
+static HALF_OPEN: LruHashMap<ReplyKey, layout::Transient> =
+    LruHashMap::with_max_entries(layout::TRANSIENTS, 0);
+#[map]
+static CLOSING: LruHashMap<ReplyKey, layout::Transient> =
+    LruHashMap::with_max_entries(layout::TRANSIENTS, 0);
+#[map]
+static ALIASES: HashMap<[u8; 4], layout::Alias> = HashMap::with_max_entries(layout::SESSIONS, 1);
+#[map]
+static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::DROP_COUNTERS, 0);
+
+/// Room that decisions need beside the stack; not pinned, nothing in it outlives a packet.
+#[map]
+static WORK: PerCpuArray<Workspace> = PerCpuArray::with_max_entries(1, 0);
+/// The same for ICMP errors.
+#[map]
+static ERROR_WORK: PerCpuArray<ErrorWorkspace> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's room for a decision.
+#[inline(always)]
+pub fn workspace<'a>() -> Option<&'a mut Workspace> {
+    shared(WORK.get_ptr_mut(0))
+}
+
+/// This CPU's room for a decision about an ICMP error.
+#[inline(always)]
+pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
+    shared(ERROR_WORK.get_ptr_mut(0))
+}
+
+/// Counts a dropped packet.
+#[inline(always)]
+pub fn count_drop(reason: Reason) {
+    if let Some(counter) = DROPS.get_ptr_mut(reason as u32) {
+        // SAFETY: the entry is this CPU's own, and a program isn't interrupted by itself there.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The maps, as seen by the program that handles `context`.
+pub struct Kernel<'a> {
+    context: &'a TcContext,
+}
+
+impl<'a> Kernel<'a> {
+    #[inline(always)]
+    pub const fn new(context: &'a TcContext) -> Self {
+        Self { context }
+    }
+}
+
+/// A map value as a reference.
+///
+/// The value stays allocated for as long as the program runs (maps free under RCU). Other CPUs may
+/// write it meanwhile; the layout's fields allow that (see `publisher_common::tables`).
+#[inline(always)]
+fn shared<'a, T>(pointer: Option<*mut T>) -> Option<&'a mut T> {
+    // SAFETY: a map look-up returned the pointer, so it is aligned and points to a whole value.
+    pointer.map(|value| unsafe { &mut *value })
+}
+
+impl Tables for Kernel<'_> {
+    #[inline(always)]
+    fn config(&self) -> Option<&layout::Config> {
+        CONFIG.get(0).filter(|config| config.ready != 0)
+    }
+
+    #[inline(always)]
+    fn port_word(&self, index: u32) -> u64 {
+        PORTS.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn is_local(&self, key: &LocalKey) -> bool {
+        LOCALS.get(&lpm_trie::Key::new(LocalKey::BITS, *key)).is_some()
+    }
+
+    #[inline(always)]
+    fn publication(&self, key: &PublicationKey) -> Option<&layout::Publication> {
+        shared(PUBLICATIONS.get_ptr_mut(key)).map(|value| &*value)
+    }
+
+    #[inline(always)]
+    fn link(&self, index: u32) -> Option<&layout::Link> {
+        LINKS.get(index)
+    }
+
+    #[inline(always)]
+    fn uplink(&self, ifindex: u32) -> Option<&layout::Uplink> {
+        shared(UPLINKS.get_ptr_mut(ifindex)).map(|value| &*value)
+    }
+
+    #[inline(always)]
+    fn alias(&self, address: &[u8; 4]) -> Option<&layout::Alias> {
+        shared(ALIASES.get_ptr_mut(address)).map(|value| &*value)
+    }
+
+    #[inline(never)]
+    fn has_socket(&self, flow: &ForwardKey) -> bool {
+        // The IPv6 arm of bpf_sock_tuple: addresses, then ports, in network order.
+        let mut tuple = [0u8; 36];
+        tuple[..16].copy_from_slice(&flow.client);
+        tuple[16..32].copy_from_slice(&flow.host);
+        tuple[32..34].copy_from_slice(&flow.client_port);
+        tuple[34..36].copy_from_slice(&flow.host_port);
+        let pointer = tuple.as_mut_ptr().cast::<bpf_sock_tuple>();
+        let size = size_of::<[u8; 36]>() as u32;
+        let skb = self.context.skb.skb.cast();
+        let here = BPF_F_CURRENT_NETNS as u64;
+        // SAFETY: the tuple has the size of its IPv6 arm; a socket that is found is released.
+        unsafe {
+            let socket: *mut bpf_sock = if flow.protocol == protocol::TCP {
+                bpf_skc_lookup_tcp(skb, pointer, size, here, 0)
+            } else {
+                bpf_sk_lookup_udp(skb, pointer, size, here, 0)
+            };
+            if socket.is_null() {
+                return false;
+            }
+            bpf_sk_release(socket.cast());
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn forward(&mut self, key: &ForwardKey) -> Option<&mut layout::Forward> {
+        shared(FORWARD.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn reverse(&mut self, key: &ReplyKey) -> Option<&mut layout::Reverse> {
+        shared(REVERSE.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn transient(&mut self, class: Class, key: &ReplyKey) -> Option<&mut layout::Transient> {
+        shared(match class {
+            Class::HalfOpen => HALF_OPEN.get_ptr_mut(key),
+            Class::Closing => CLOSING.get_ptr_mut(key),
+        })
+    }
+
+    #[inline(always)]
+    fn insert_forward(&mut self, key: &ForwardKey, value: &layout::Forward) -> bool {
+        FORWARD.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_reverse(&mut self, key: &ReplyKey, value: &layout::Reverse) -> bool {
+        REVERSE.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_transient(
+        &mut self,
+        class: Class,
+        key: &ReplyKey,
+        value: &layout::Transient,
+    ) -> bool {
+        let flags = u64::from(BPF_NOEXIST);
+        match class {
+            Class::HalfOpen => HALF_OPEN.insert(key, value, flags).is_ok(),
+            Class::Closing => CLOSING.insert(key, value, flags).is_ok(),
+        }
+    }
+
+    #[inline(always)]
+    fn insert_alias(&mut self, address: &[u8; 4], value: &layout::Alias) -> bool {
+        ALIASES.insert(address, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_forward(&mut self, key: &ForwardKey) {
+        let _ = FORWARD.remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_reverse(&mut self, key: &ReplyKey) {
+        let _ = REVERSE.remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_transient(&mut self, class: Class, key: &ReplyKey) {
+        let _ = match class {
+            Class::HalfOpen => HALF_OPEN.remove(key),
+            Class::Closing => CLOSING.remove(key),
+        };
+    }
+}

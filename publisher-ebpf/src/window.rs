@@ -1,0 +1,104 @@
+//! A socket buffer seen as a packet.
+
+use aya_ebpf::{
+    helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes},
+    programs::TcContext,
+};
+use core::mem::MaybeUninit;
+use publisher_common::{
+    packet::{Arrival, Packet},
+    wire::ETHERNET_LENGTH,
+};
+
+/// Ethertype of IPv6, as it stands in the packet.
+pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
+/// Ethertype of IPv4, as it stands in the packet.
+pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
+/// `pkt_type` of a packet addressed to this host (`PACKET_HOST`).
+const TO_US: u32 = 0;
+/// Bytes behind the link-layer header that decisions look at, at the most: the IPv6 and ICMPv6
+/// headers of an error, the embedded IPv6 header and 8 bytes.
+const HEADERS: usize = 96;
+
+/// A packet with `L2` bytes of link-layer header.
+#[derive(Clone, Copy)]
+pub struct Window<'a, const L2: usize> {
+    context: &'a TcContext,
+}
+
+impl<'a, const L2: usize> Window<'a, L2> {
+    /// A packet that may be ours: of this Ethertype, addressed to the host, without a VLAN tag (a
+    /// tagged frame belongs to the VLAN's interface). Makes sure that the headers can be read.
+    #[inline(always)]
+    pub fn open(context: &'a TcContext, ethertype: u16) -> Option<Self> {
+        // SAFETY: the kernel hands a valid __sk_buff to a classifier.
+        let skb = unsafe { &*context.skb.skb };
+        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || skb.pkt_type != TO_US {
+            return None;
+        }
+        let wanted = (skb.len).min((L2 + HEADERS) as u32);
+        if context.data_end() - context.data() < wanted as usize {
+            // A driver may leave the headers outside the linear part.
+            context.pull_data(wanted).ok()?;
+        }
+        Some(Self { context })
+    }
+
+    /// What the kernel says about the packet.
+    #[inline(always)]
+    pub fn arrival(&self) -> Arrival {
+        // SAFETY: as in `open`.
+        let skb = unsafe { &*self.context.skb.skb };
+        // SAFETY: the helper has no preconditions.
+        let now = unsafe { bpf_ktime_get_ns() } / 1_000_000_000;
+        Arrival {
+            ifindex: skb.ifindex,
+            length: skb.len.saturating_sub(L2 as u32),
+            now: now as u32,
+            gso_size: skb.gso_size,
+            gso_segments: skb.gso_segs,
+        }
+    }
+}
+
+impl<const L2: usize> Packet for Window<'_, L2> {
+    #[inline(always)]
+    fn view<const N: usize>(&self, offset: usize) -> Option<&[u8; N]> {
+        window(self.context, L2 + offset).map(|pointer| {
+            // SAFETY: `window` has checked the bounds; a byte array has no alignment.
+            unsafe { &*pointer }
+        })
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: the helper fills all N bytes or fails.
+        unsafe {
+            let failed = bpf_skb_load_bytes(
+                self.context.skb.skb.cast(),
+                (L2 + offset) as u32,
+                bytes.as_mut_ptr().cast(),
+                N as u32,
+            );
+            (failed == 0).then(|| bytes.assume_init())
+        }
+    }
+
+    #[inline(always)]
+    fn ethernet_source(&self) -> Option<[u8; 6]> {
+        if L2 != ETHERNET_LENGTH {
+            return None;
+        }
+        // SAFETY: `window` has checked the bounds.
+        window(self.context, 6).map(|pointer| unsafe { *pointer })
+    }
+}
+
+/// A pointer to `N` bytes at `offset` from the start of the buffer's data, link-layer header
+/// included; `None` where they aren't there. It is valid until a helper changes the packet.
+#[inline(always)]
+pub fn window<const N: usize>(context: &TcContext, offset: usize) -> Option<*mut [u8; N]> {
+    let start = context.data() + offset;
+    (start + N <= context.data_end()).then_some(start as *mut [u8; N])
+}

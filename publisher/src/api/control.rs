@@ -1,0 +1,96 @@
+//! What the API can do, without saying how: the boundary between the server and the engine.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::ApiError;
+use super::types::{
+    Added, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
+};
+use crate::model::{Protocol, PublicationSpec, Published};
+
+/// What `rm` is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoveRequest {
+    /// The publication with exactly this host address, these ports and this protocol.
+    One(Published),
+    /// Every publication.
+    All,
+}
+
+/// Which sessions are asked for: those that meet every condition that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Only of this protocol.
+    pub protocol: Option<Protocol>,
+    /// Only to this published port.
+    pub port: Option<u16>,
+    /// Only of this client.
+    pub client: Option<Ipv6Addr>,
+    /// Only those whose client appears as this address.
+    pub alias: Option<Ipv4Addr>,
+    /// Only in this state.
+    pub state: Option<SessionState>,
+    /// Only of the publication with this id.
+    pub publication: Option<u32>,
+}
+
+impl SessionFilter {
+    /// Whether `session` meets every condition.
+    pub fn matches(&self, session: &SessionView) -> bool {
+        fn fits<T: PartialEq>(wanted: Option<T>, is: T) -> bool {
+            wanted.is_none_or(|wanted| wanted == is)
+        }
+        let Self { protocol, port, client, alias, state, publication } = *self;
+        fits(protocol, session.protocol)
+            && fits(port, session.host_port)
+            && fits(client, session.client)
+            && fits(alias, session.alias)
+            && fits(state, session.state)
+            && fits(publication, session.publication)
+    }
+}
+
+/// The daemon, as the API server sees it.
+///
+/// Requests come at the same time; each method sees the effect of those that returned before it.
+pub trait Control: Send + Sync + 'static {
+    /// Publishes `spec` and keeps it on disk. The same publication again is no error.
+    ///
+    /// Fails with [`ApiError::taken`] if a port is taken.
+    fn add(&self, spec: PublicationSpec) -> impl Future<Output = Result<Added, ApiError>> + Send;
+
+    /// Ends publications and returns what they were. With `kill` their TCP sessions end at once.
+    ///
+    /// Fails with [`ApiError::not_published`]; [`RemoveRequest::All`] of none is no error.
+    fn remove(
+        &self,
+        which: RemoveRequest,
+        kill: bool,
+    ) -> impl Future<Output = Result<Vec<PublicationView>, ApiError>> + Send;
+
+    /// Every publication, in any order.
+    fn list(&self) -> impl Future<Output = Result<Vec<PublicationView>, ApiError>> + Send;
+
+    /// The sessions that `filter` lets through, in any order.
+    fn sessions(
+        &self,
+        filter: SessionFilter,
+    ) -> impl Future<Output = Result<Vec<SessionView>, ApiError>> + Send;
+
+    /// The clients that appear, or lately appeared, to containers as `alias` (from `port`).
+    fn whois(
+        &self,
+        alias: Ipv4Addr,
+        port: Option<u16>,
+    ) -> impl Future<Output = Result<Vec<WhoisView>, ApiError>> + Send;
+
+    /// The daemon's state.
+    fn status(&self) -> impl Future<Output = Result<StatusView, ApiError>> + Send;
+
+    /// Dropped packets, by reason.
+    fn drops(&self) -> impl Future<Output = Result<Vec<DropView>, ApiError>> + Send;
+
+    /// Ends everything: publications, sessions, programs and pins. The daemon exits afterwards.
+    fn uninstall(&self) -> impl Future<Output = Result<(), ApiError>> + Send;
+}

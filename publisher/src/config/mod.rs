@@ -1,0 +1,248 @@
+//! `/etc/publisher/publisher.toml`: what it may say, its defaults, and where in it a mistake is.
+
+mod error;
+mod values;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+
+pub use error::ConfigError;
+pub use values::{AliasPool, InterfaceName};
+
+use crate::model::PortRange;
+
+/// Read if it is there and no other file is named.
+pub const DEFAULT_FILE: &str = "/etc/publisher/publisher.toml";
+/// Where the daemon listens.
+pub const DEFAULT_SOCKET: &str = "/run/publisher/publisher.sock";
+/// Where publications and the alias key are kept.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/publisher";
+/// Where maps, programs and links are pinned.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/publisher";
+
+/// The alias pools that are tried in this order where the configuration names none: benchmarking
+/// addresses (RFC 2544), then shared address space (RFC 6598).
+pub const DEFAULT_POOLS: [Ipv4Net; 2] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+];
+
+/// The daemon's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The unix socket of the API.
+    #[serde(deserialize_with = "values::absolute_path")]
+    pub socket: PathBuf,
+    /// The state directory.
+    #[serde(deserialize_with = "values::absolute_path")]
+    pub state_dir: PathBuf,
+    /// The directory for pins, on a bpf file system.
+    #[serde(deserialize_with = "values::absolute_path")]
+    pub pin_dir: PathBuf,
+    /// The uplinks' names. Empty: they are chosen by themselves.
+    pub uplinks: Vec<InterfaceName>,
+    /// What a client's alias is made of.
+    pub alias: Alias,
+    /// How the container link's own address serves as a source.
+    pub gateway: Gateway,
+    /// MTUs to reckon with, where they are smaller than the interfaces'.
+    pub mtu: Mtu,
+    /// How long sessions live without a packet.
+    pub timers: Timers,
+    /// How many sessions there can be.
+    pub sessions: Sessions,
+    /// How long TCP sessions may go on after `rm`. In the file: seconds.
+    #[serde(deserialize_with = "values::drain")]
+    pub drain: Duration,
+    /// What to do about a host firewall that could block a publication.
+    pub host_firewall: HostFirewall,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            pin_dir: DEFAULT_PIN_DIR.into(),
+            uplinks: Vec::new(),
+            alias: Alias::default(),
+            gateway: Gateway::default(),
+            mtu: Mtu::default(),
+            timers: Timers::default(),
+            sessions: Sessions::default(),
+            drain: Duration::from_secs(300),
+            host_firewall: HostFirewall::default(),
+        }
+    }
+}
+
+/// `[alias]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alias {
+    /// The pool, if one is configured. It is used or refused, never replaced by another one.
+    pub pool: Option<AliasPool>,
+}
+
+impl Alias {
+    /// The pools to try, best first: the configured one only, otherwise [`DEFAULT_POOLS`].
+    pub fn pools(&self) -> Vec<Ipv4Net> {
+        self.pool.map_or_else(|| DEFAULT_POOLS.to_vec(), |pool| vec![pool.net()])
+    }
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// The source ports on the container link's own address that sessions get.
+    #[serde(deserialize_with = "values::port_range")]
+    pub ports: PortRange,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { ports: PortRange::new(61_000, 64_999).expect("a constant range") }
+    }
+}
+
+/// `[mtu]`, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mtu {
+    /// The clients' side. At least 1280 (RFC 8200 §5).
+    #[serde(deserialize_with = "values::mtu_ipv6")]
+    pub ipv6: Option<u32>,
+    /// The containers' side. At least 68 (RFC 791).
+    #[serde(deserialize_with = "values::mtu_ipv4")]
+    pub ipv4: Option<u32>,
+}
+
+/// `[timers]`: the timers of RFC 6146 §4, in the file in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timers {
+    /// UDP_DEFAULT: a UDP session without a packet.
+    #[serde(deserialize_with = "values::timer")]
+    pub udp: Duration,
+    /// TCP_EST: an open TCP session without a packet, its last TCP_TRANS included.
+    #[serde(deserialize_with = "values::timer")]
+    pub tcp_established: Duration,
+    /// TCP_TRANS: a TCP session that is being opened, is closing, or was reset.
+    #[serde(deserialize_with = "values::timer")]
+    pub tcp_transitory: Duration,
+    /// TCP_INCOMING_SYN: a SYN that nobody has answered.
+    #[serde(deserialize_with = "values::timer")]
+    pub tcp_incoming_syn: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            udp: Duration::from_secs(300),
+            tcp_established: Duration::from_secs(7440),
+            tcp_transitory: Duration::from_secs(240),
+            tcp_incoming_syn: Duration::from_secs(6),
+        }
+    }
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// How many established sessions fit.
+    #[serde(deserialize_with = "values::capacity")]
+    pub capacity: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { capacity: 262_144 }
+    }
+}
+
+/// What to do about a host firewall that could block a publication.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostFirewall {
+    /// The firewall's word counts.
+    #[default]
+    Honour,
+    /// What is published is reachable, whatever the firewall says.
+    Bypass,
+}
+
+impl fmt::Display for HostFirewall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Honour => "honour",
+            Self::Bypass => "bypass",
+        })
+    }
+}
+
+impl Config {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Read`], and [`ConfigError::Invalid`] with the line and the column.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads [`DEFAULT_FILE`]; the defaults where there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read), except for a file that isn't there.
+    pub fn read_default() -> Result<Self, ConfigError> {
+        match Self::read(Path::new(DEFAULT_FILE)) {
+            Err(ConfigError::Read { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(Self::default())
+            }
+            other => other,
+        }
+    }
+
+    /// Reads `text`, which is called `path` in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Invalid`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::invalid(path, text, &error))
+    }
+
+    /// What works and is worth a second thought, one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let Timers { udp, tcp_established, tcp_transitory, tcp_incoming_syn } = &self.timers;
+        [
+            ("udp", udp, 120, "RFC 4787 REQ-5"),
+            ("tcp_established", tcp_established, 7440, "RFC 5382 REQ-5"),
+            ("tcp_transitory", tcp_transitory, 240, "RFC 5382 REQ-5"),
+            ("tcp_incoming_syn", tcp_incoming_syn, 6, "RFC 5382 REQ-4"),
+        ]
+        .into_iter()
+        .filter(|(_, set, least, _)| set.as_secs() < *least)
+        .map(|(name, set, least, rule)| {
+            let set = set.as_secs();
+            format!("timers.{name} is {set} s: {rule} asks for at least {least} s")
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
