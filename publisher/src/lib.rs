@@ -3,5 +3,8 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod datapath;
+pub mod engine;
 pub mod model;
 pub mod store;
+pub mod topology;

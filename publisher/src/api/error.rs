@@ -88,10 +88,16 @@ impl ApiError {
         .with_hint(format!("publisherctl rm {}, or choose another port", has.published()))
     }
 
-    /// There is no publication of exactly `published` to remove.
-    pub fn not_published(published: &Published) -> Self {
-        Self::new(ErrorCode::NotFound, format!("{published} is not published"))
-            .with_hint("publisherctl ls shows what is")
+    /// There is no publication of exactly `published` to remove among `existing`.
+    pub fn not_published(published: &Published, existing: &[Publication]) -> Self {
+        let error = Self::new(ErrorCode::NotFound, format!("{published} is not published"));
+        let near = existing.iter().map(|publication| publication.spec.published()).find(|other| {
+            other.protocol == published.protocol && other.ports.overlaps(published.ports)
+        });
+        match near {
+            Some(near) => error.with_hint(format!("did you mean publisherctl rm {near}?")),
+            None => error.with_hint("publisherctl ls shows what is"),
+        }
     }
 }
 
@@ -139,6 +145,20 @@ mod tests {
                 "publisherctl rm [::1]:8000-8010/tcp, or choose another port".into()
             )
         );
+    }
+
+    #[test]
+    fn what_is_not_published_may_be_misspelt() {
+        let spec = spec("[::1]:8000-8010", "172.17.0.2:80-90", SourceMode::Auto);
+        let existing = [Publication { id: 3, generation: 1, spec, created: timestamp::now() }];
+        for (published, hint) in [
+            ("8005", "did you mean publisherctl rm [::1]:8000-8010/tcp?"),
+            ("8005/udp", "publisherctl ls shows what is"),
+            ("8011", "publisherctl ls shows what is"),
+        ] {
+            let error = ApiError::not_published(&published.parse().unwrap(), &existing);
+            assert_eq!((error.code, error.hint.as_deref()), (ErrorCode::NotFound, Some(hint)));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::connect_info::{ConnectInfo, Connected};
@@ -24,6 +25,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 
 use super::documents::{
     Clients, Document, Done, Drops, ErrorDocument, Publications, Schema, Sessions,
@@ -35,8 +37,11 @@ use crate::model::PublicationSpec;
 /// The largest body that is read, in bytes. A publication takes about 200.
 const MAX_BODY: usize = 16 * 1024;
 
+/// How long a request that was begun before the end may take.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// Answers requests on `listener` with `control`, until `shutdown` is ready and the requests that
-/// were begun before are answered. Removes the socket at the end.
+/// were begun before are answered, or three seconds have gone by. Removes the socket at the end.
 ///
 /// # Errors
 ///
@@ -48,7 +53,20 @@ pub async fn serve<C: Control>(
 ) -> io::Result<()> {
     let socket = listener.take().ok_or_else(|| io::Error::other("the socket is served already"))?;
     let app = router(control).into_make_service_with_connect_info::<Peer>();
-    axum::serve(UnixListener::from_std(socket)?, app).with_graceful_shutdown(shutdown).await
+    let (stopping, is_stopping) = oneshot::channel::<()>();
+    let server = axum::serve(UnixListener::from_std(socket)?, app).with_graceful_shutdown(async {
+        shutdown.await;
+        drop(stopping);
+    });
+    let deadline = async {
+        let _ = is_stopping.await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = server => served,
+        // Somebody began a request and doesn't end it.
+        () = deadline => Ok(()),
+    }
 }
 
 fn router<C: Control>(control: Arc<C>) -> Router {

@@ -1,6 +1,5 @@
 //! The unix socket that the API listens on: who may connect, and what to do about one that is there.
 
-use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -8,10 +7,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The group whose members may use the API.
@@ -144,23 +144,28 @@ fn remove_dead(path: &Path) -> Result<(), BindError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+    match connect_without_waiting(path) {
+        Err(Errno::CONNREFUSED) => {
             fs::remove_file(path).map_err(|error| BindError::io("remove", path, error))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A full backlog is an answer too.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(BindError::InUse(path.to_owned()))
-        }
+        // Its owner removed it just now.
+        Err(Errno::NOENT) => Ok(()),
+        // A queue that is full is an answer too: somebody lives there, however slowly.
+        Ok(()) | Err(Errno::AGAIN) => Err(BindError::InUse(path.to_owned())),
         Err(error) => Err(BindError::io("connect to", path, error)),
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
     }
+}
+
+/// Whether `path` can be connected to. Waits for nobody: a daemon that hangs must not hang this one.
+fn connect_without_waiting(path: &Path) -> Result<(), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 /// Binds and listens; the file is 0600 from its first moment.
 fn bind_private(path: &Path) -> Result<OwnedFd, BindError> {
-    let failed = |error: rustix::io::Errno| BindError::io("listen on", path, error);
+    let failed = |error: Errno| BindError::io("listen on", path, error);
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -170,9 +175,7 @@ fn bind_private(path: &Path) -> Result<OwnedFd, BindError> {
     .map_err(failed)?;
     // The file that bind(2) makes has the socket's own mode, less the umask (unix_bind_bsd).
     rustix::fs::fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR).map_err(failed)?;
-    let name =
-        CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(rustix::io::Errno::INVAL))?;
-    let address = SocketAddrUnix::new(name.as_c_str()).map_err(failed)?;
+    let address = SocketAddrUnix::new(path).map_err(failed)?;
     rustix::net::bind(&socket, &address).map_err(failed)?;
     rustix::net::listen(&socket, 128).map_err(failed)?;
     Ok(socket)
@@ -204,6 +207,8 @@ fn group_id(groups: &str, name: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
@@ -240,6 +245,19 @@ mod tests {
         assert!(error.hint().unwrap().contains("--socket"));
         assert!(UnixStream::connect(&path).is_ok());
         drop(first);
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_left_alone_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.sock");
+        let daemon = UnixListener::bind(&path).unwrap();
+        // A backlog of 0, and the one connection that still fits.
+        rustix::net::listen(&daemon, 0).unwrap();
+        let waiting = UnixStream::connect(&path).unwrap();
+        assert_eq!(connect_without_waiting(&path), Err(Errno::AGAIN));
+        assert!(matches!(Listener::bind(&path), Err(BindError::InUse(_))));
+        drop((daemon, waiting));
     }
 
     #[test]

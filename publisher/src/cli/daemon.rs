@@ -16,7 +16,7 @@ use crate::config::{
 ///
 /// What is given here wins over the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "publisherd", version, about)]
+#[command(name = "publisherd", version)]
 pub struct DaemonArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE", help = format!("Configuration file [default: {DEFAULT_FILE}, if it is there]"))]

@@ -1,9 +1,17 @@
 //! The command lines of `publisherctl` and `publisherd`.
 
+mod args;
+mod columns;
+mod ctl;
 pub mod daemon;
 mod exit;
+mod filter;
+mod manual;
 mod message;
+mod output;
+mod status;
 mod usage;
 
+pub use ctl::run;
 pub use exit::Exit;
 pub use message::{Messages, Style};

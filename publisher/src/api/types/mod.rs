@@ -1,0 +1,15 @@
+//! The JSON documents of the API, which are those of `publisherctl -o json` too.
+//!
+//! Times are RFC 3339 in UTC, durations are whole seconds, counters are integers. Fields may be
+//! added within one schema version; none is removed or changes its meaning.
+
+mod publication;
+mod session;
+mod status;
+
+pub use publication::{Added, Path, PublicationView, Source, SourceView};
+pub use session::{SessionState, SessionView, WhoisView};
+pub use status::{
+    Attach, DropView, FeatureView, LinkKind, LinkView, ProgramView, StatusView, TableView,
+    UplinkView,
+};

@@ -1,0 +1,157 @@
+//! Sessions and the clients behind them, as `sessions` and `whois` show them.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Protocol;
+
+/// One translated flow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The client's address.
+    pub client: Ipv6Addr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The interface of a link-local client.
+    pub scope: Option<String>,
+    /// The host address that the client asked.
+    pub host: Ipv6Addr,
+    /// The published port.
+    pub host_port: u16,
+    /// The source address that the container sees.
+    pub alias: Ipv4Addr,
+    /// The source port that the container sees.
+    pub alias_port: u16,
+    /// The container's address.
+    pub target: Ipv4Addr,
+    /// The container's port.
+    pub target_port: u16,
+    /// How far the session has come.
+    pub state: SessionState,
+    /// The publication's id.
+    pub publication: u32,
+    /// The interface that the client comes in on.
+    pub uplink: String,
+    /// The container link.
+    pub link: String,
+    /// Packets from the client.
+    pub packets_in: u64,
+    /// Bytes from the client, IP headers included.
+    pub bytes_in: u64,
+    /// Packets to the client.
+    pub packets_out: u64,
+    /// Bytes to the client, IP headers included.
+    pub bytes_out: u64,
+    /// Seconds since its first packet.
+    pub age_seconds: u64,
+    /// Seconds since its last packet.
+    pub idle_seconds: u64,
+}
+
+/// A session's state, by the state machine of RFC 6146 §3.5.2.2; UDP knows the first two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum SessionState {
+    /// The client hasn't shown yet that it gets the replies.
+    #[serde(rename = "half-open")]
+    HalfOpen,
+    /// Packets go both ways.
+    #[serde(rename = "established")]
+    Established,
+    /// The client has sent its FIN.
+    #[serde(rename = "v6-fin")]
+    V6Fin,
+    /// The container has sent its FIN.
+    #[serde(rename = "v4-fin")]
+    V4Fin,
+    /// Both have.
+    #[serde(rename = "closing")]
+    Closing,
+    /// After a RST, or idle for too long: the next packet decides.
+    #[serde(rename = "trans")]
+    Trans,
+}
+
+impl SessionState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::HalfOpen, Self::Established, Self::V6Fin, Self::V4Fin, Self::Closing, Self::Trans];
+
+    /// The word of the API and the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HalfOpen => "half-open",
+            Self::Established => "established",
+            Self::V6Fin => "v6-fin",
+            Self::V4Fin => "v4-fin",
+            Self::Closing => "closing",
+            Self::Trans => "trans",
+        }
+    }
+}
+
+impl fmt::Display for SessionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for SessionState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{} is not a session state: use one of {names}", crate::model::quoted(text))
+        })
+    }
+}
+
+/// A client behind an alias.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoisView {
+    /// The address that the container sees.
+    pub alias: Ipv4Addr,
+    /// The port that was asked for.
+    pub port: Option<u16>,
+    /// The client's address.
+    pub client: Ipv6Addr,
+    /// The client's port, where a single session is meant.
+    pub client_port: Option<u16>,
+    /// The interface of a link-local client.
+    pub scope: Option<String>,
+    /// When the client was given the alias, where it is known.
+    #[serde(with = "optional_time")]
+    pub since: Option<SystemTime>,
+    /// Sessions it has now; 0 if the alias is only kept for it.
+    pub sessions: u64,
+}
+
+/// RFC 3339, or null.
+mod optional_time {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::timestamp;
+
+    pub fn serialize<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => to.serialize_some(&timestamp::format(*time)),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        match timestamp::parse(&text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(serde::de::Error::custom("not an RFC 3339 time in UTC")),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `publisherctl`'s command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::DEFAULT_SOCKET;
+use crate::model::SourceMode;
+
+/// Publishes container ports on the host's IPv6 addresses.
+#[derive(Debug, Parser)]
+#[command(
+    name = "publisherctl",
+    version,
+    disable_help_subcommand = true,
+    after_long_help = "Exit codes:\n  0  done\n  1  failed\n  2  the command line makes no sense\n  \
+        3  no daemon answers on the socket\n  4  what was named isn't there\n  \
+        5  something else is in the way\n  6  not allowed"
+)]
+pub(super) struct CtlArgs {
+    #[command(flatten)]
+    pub(super) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+pub(super) struct GlobalArgs {
+    /// The daemon's socket
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        env = "PUBLISHER_HOST",
+        hide_env_values = true,
+        value_name = "unix:///PATH",
+        value_parser = socket,
+        default_value_t = default_host(),
+        display_order = 100
+    )]
+    pub(super) host: Host,
+    /// How to print
+    #[arg(short, long, global = true, value_enum, default_value_t, display_order = 101)]
+    pub(super) output: Format,
+    /// Print names only, without a header; print nothing about what was done
+    #[arg(short, long, global = true, display_order = 102)]
+    pub(super) quiet: bool,
+    /// Leave out a table's header
+    #[arg(long, global = true, display_order = 103)]
+    pub(super) no_headers: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A table of what matters most
+    #[default]
+    Table,
+    /// A table of everything
+    Wide,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Ndjson,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Publish a port, or a range of ports
+    Add {
+        /// [HOST_ADDR:]PORT[-PORT][/PROTO]; without an address on every address of the host,
+        /// without a protocol tcp
+        published: String,
+        /// TARGET_IP:PORT[-PORT], the container by its IPv4 address
+        target: String,
+        /// The source address that the container sees: auto, alias or gateway
+        #[arg(long, value_name = "SOURCE", default_value_t)]
+        source: SourceMode,
+    },
+    /// End a publication, named exactly as it was added
+    Rm {
+        /// [HOST_ADDR:]PORT[-PORT][/PROTO]
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        published: Option<String>,
+        /// End every publication
+        #[arg(long)]
+        all: bool,
+        /// End its TCP sessions too, at once
+        #[arg(long)]
+        kill: bool,
+    },
+    /// List publications
+    Ls,
+    /// List sessions
+    Sessions {
+        /// proto=udp, port=8080, client=2001:db8::5, alias=198.18.0.4, state=established, publication=3
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+    /// Name the client behind an alias
+    Whois {
+        /// The source address that a container sees, with or without its port
+        #[arg(value_name = "ALIAS[:PORT]")]
+        alias: String,
+    },
+    /// Show what the daemon is doing, and what to know about this host
+    Status,
+    /// Count dropped packets by reason
+    Drops,
+    /// End everything and remove it from the kernel; the daemon stops
+    Uninstall,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them to a directory
+    Man {
+        /// Where to write
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// A daemon's address. Only unix sockets are spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Host(pub(super) PathBuf);
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "unix://{}", self.0.display())
+    }
+}
+
+fn default_host() -> Host {
+    Host(DEFAULT_SOCKET.into())
+}
+
+/// Reads `unix:///PATH`. An empty `PUBLISHER_HOST` counts as none.
+fn socket(text: &str) -> Result<Host, String> {
+    if text.is_empty() {
+        return Ok(default_host());
+    }
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => Ok(Host(path.into())),
+        _ => Err(format!("write it as unix://{DEFAULT_SOCKET}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn clap_finds_no_mistake() {
+        CtlArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn only_absolute_unix_sockets() {
+        assert_eq!(socket("unix:///run/p.sock").unwrap(), Host("/run/p.sock".into()));
+        assert_eq!(socket("").unwrap(), default_host());
+        for text in ["/run/p.sock", "unix://run/p.sock", "tcp://[::1]:80", "http://x", "unix:"] {
+            assert!(socket(text).is_err(), "{text}");
+        }
+    }
+}

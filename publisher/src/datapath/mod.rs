@@ -1,0 +1,85 @@
+//! The kernel's side, as the daemon holds it: the loaded programs, where they are attached, and the
+//! maps.
+//!
+//! Everything is pinned below one directory of a bpffs, in a directory named after the version of the
+//! map layout: the datapath goes on when the daemon ends, and the next daemon takes it over.
+
+mod attach;
+mod error;
+mod object;
+mod pins;
+mod sessions;
+mod tables;
+
+pub use attach::{Attachment, Hook, Means};
+pub use error::DatapathError;
+pub use object::{Capacities, OBJECT, ProgramStatistics};
+pub use sessions::{Ended, Entry};
+pub use tables::{LocalPrefix, TableUse};
+
+use attach::Attachments;
+use aya::Ebpf;
+use pins::Pins;
+use std::path::Path;
+use tables::Tables;
+
+/// The loaded datapath.
+pub struct Datapath {
+    /// Keeps the programs; attachments are pinned and don't depend on it.
+    programs: Ebpf,
+    attachments: Attachments,
+    tables: Tables,
+    pins: Pins,
+}
+
+impl Datapath {
+    /// Loads the programs and takes over what is pinned below `directory`.
+    ///
+    /// # Errors
+    /// When `directory` isn't on a bpffs, privileges are missing, the kernel refuses a program, or a
+    /// pinned map doesn't have the layout of this version.
+    pub fn open(directory: &Path, capacities: &Capacities) -> Result<Self, DatapathError> {
+        let pins = Pins::open(directory)?;
+        let mut programs = object::load(&pins, capacities)?;
+        let attachments = Attachments::take_over(&pins, &mut programs)?;
+        let tables = Tables::take(&mut programs)?;
+        Ok(Self { programs, attachments, tables, pins })
+    }
+
+    /// Attaches a program to an interface; nothing happens where it is attached.
+    ///
+    /// # Errors
+    /// When the interface is gone or the kernel refuses.
+    pub fn attach(&mut self, at: &Attachment) -> Result<Means, DatapathError> {
+        self.attachments.attach(at, &self.pins, &mut self.programs)
+    }
+
+    /// Detaches a program from an interface; nothing happens where it isn't attached.
+    pub fn detach(&mut self, at: &Attachment) {
+        self.attachments.detach(at, &self.pins);
+    }
+
+    /// Where programs are attached, and by what means.
+    pub fn attachments(&self) -> impl Iterator<Item = (&Attachment, Means)> {
+        self.attachments.iter()
+    }
+
+    /// The maps.
+    pub const fn tables(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// What the kernel knows about each program.
+    pub fn statistics(&self) -> Vec<ProgramStatistics> {
+        object::statistics(&self.programs)
+    }
+
+    /// Detaches everything and removes all pins: the end of all sessions.
+    ///
+    /// # Errors
+    /// When a pin can't be removed.
+    pub fn uninstall(mut self) -> Result<(), DatapathError> {
+        self.attachments.detach_all(&self.pins);
+        self.pins.remove()
+    }
+}

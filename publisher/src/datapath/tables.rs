@@ -1,0 +1,244 @@
+//! The maps, typed. What the daemon writes is changed by difference, so that packets never meet a
+//! state in between.
+
+use super::error::{DatapathError, chain};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key};
+use publisher_common::layout::{
+    self, Alias, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
+    PublicationKey, ReplyKey, Reverse, Transient, Uplink, names, port_bit,
+};
+use publisher_common::reason::Reason;
+use std::collections::BTreeMap;
+
+/// A prefix of the host's own addresses: bits of the key, and the key.
+pub type LocalPrefix = (u32, LocalKey);
+
+/// How full a table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableUse {
+    /// What it holds.
+    pub name: &'static str,
+    /// Entries in it.
+    pub used: u64,
+    /// Entries that it takes.
+    pub capacity: u64,
+}
+
+/// The maps.
+pub struct Tables {
+    config: Array<MapData, Config>,
+    ports: Array<MapData, u64>,
+    locals: LpmTrie<MapData, LocalKey, u32>,
+    publications: HashMap<MapData, PublicationKey, Publication>,
+    links: Array<MapData, Link>,
+    uplinks: HashMap<MapData, u32, Uplink>,
+    drops: PerCpuArray<MapData, u64>,
+    pub(super) forward: HashMap<MapData, ForwardKey, Forward>,
+    pub(super) reverse: HashMap<MapData, ReplyKey, Reverse>,
+    pub(super) half_open: HashMap<MapData, ReplyKey, Transient>,
+    pub(super) closing: HashMap<MapData, ReplyKey, Transient>,
+    pub(super) aliases: HashMap<MapData, [u8; 4], Alias>,
+    capacities: BTreeMap<&'static str, u64>,
+}
+
+/// An error about the map `name`.
+pub(super) fn failed(name: &'static str) -> impl FnOnce(MapError) -> DatapathError {
+    move |error| DatapathError::Map { name, reason: chain(&error) }
+}
+
+impl Tables {
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self, DatapathError> {
+        let mut capacities = BTreeMap::new();
+        let mut take = |name: &'static str| -> Result<Map, DatapathError> {
+            let map =
+                object.take_map(name).ok_or_else(|| DatapathError::Missing(format!("map {name}")))?;
+            let (Map::Array(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::LpmTrie(data)
+            | Map::PerCpuArray(data)) = &map
+            else {
+                return Err(DatapathError::Missing(format!("map {name} of a known type")));
+            };
+            let capacity = data.info().map_err(failed(name))?.max_entries();
+            capacities.insert(name, u64::from(capacity));
+            Ok(map)
+        };
+        macro_rules! typed {
+            ($name:expr) => {
+                take($name)?.try_into().map_err(failed($name))?
+            };
+        }
+        Ok(Self {
+            config: typed!(names::CONFIG),
+            ports: typed!(names::PORTS),
+            locals: typed!(names::LOCALS),
+            publications: typed!(names::PUBLICATIONS),
+            links: typed!(names::LINKS),
+            uplinks: typed!(names::UPLINKS),
+            drops: typed!(names::DROPS),
+            forward: typed!(names::FORWARD),
+            reverse: typed!(names::REVERSE),
+            half_open: typed!(names::HALF_OPEN),
+            closing: typed!(names::CLOSING),
+            aliases: typed!(names::ALIASES),
+            capacities,
+        })
+    }
+
+    /// The configuration that packets are translated by; all 0 before the first one.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn config(&self) -> Result<Config, DatapathError> {
+        self.config.get(&0, 0).map_err(failed(names::CONFIG))
+    }
+
+    /// Sets the configuration.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_config(&mut self, config: &Config) -> Result<(), DatapathError> {
+        self.config.set(0, config, 0).map_err(failed(names::CONFIG))
+    }
+
+    /// A link, as it was last set; all 0 before that.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn link(&self, index: u32) -> Result<Link, DatapathError> {
+        self.links.get(&index, 0).map_err(failed(names::LINKS))
+    }
+
+    /// Sets a link.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_link(&mut self, index: u32, link: &Link) -> Result<(), DatapathError> {
+        self.links.set(index, link, 0).map_err(failed(names::LINKS))
+    }
+
+    /// All links that have ever been set, by index.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn links(&self) -> Result<BTreeMap<u32, Link>, DatapathError> {
+        let mut links = BTreeMap::new();
+        for index in 0..layout::LINKS {
+            let link = self.link(index)?;
+            if link.target != [0; 4] {
+                links.insert(index, link);
+            }
+        }
+        Ok(links)
+    }
+
+    /// Sets the uplinks: those that are missing go.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_uplinks(&mut self, wanted: &BTreeMap<u32, Uplink>) -> Result<(), DatapathError> {
+        replace(&mut self.uplinks, wanted).map_err(failed(names::UPLINKS))
+    }
+
+    /// Sets the host's own addresses: those that are missing go.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_locals(&mut self, wanted: &[LocalPrefix]) -> Result<(), DatapathError> {
+        let present: Vec<_> =
+            self.locals.keys().collect::<Result<_, _>>().map_err(failed(names::LOCALS))?;
+        for (bits, key) in wanted {
+            if !present.iter().any(|found| found.prefix_len() == *bits && found.data() == *key) {
+                self.locals.insert(&Key::new(*bits, *key), 1, 0).map_err(failed(names::LOCALS))?;
+            }
+        }
+        for key in present {
+            if !wanted.contains(&(key.prefix_len(), key.data())) {
+                self.locals.remove(&key).map_err(failed(names::LOCALS))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets what is published: what is missing goes, and opens no more sessions. A port that
+    /// sessions still use stays in the bitmap for as long as they live.
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn set_publications(
+        &mut self,
+        wanted: &BTreeMap<PublicationKey, Publication>,
+        draining: &[(u8, [u8; 2])],
+    ) -> Result<(), DatapathError> {
+        replace(&mut self.publications, wanted).map_err(failed(names::PUBLICATIONS))?;
+        let mut words = vec![0u64; PORT_WORDS as usize];
+        let ports = wanted.keys().map(|key| (key.protocol, key.port));
+        for (protocol, port) in ports.chain(draining.iter().copied()) {
+            let (word, bit) = port_bit(protocol, port);
+            words[word as usize] |= bit;
+        }
+        for (index, word) in words.into_iter().enumerate() {
+            let index = index as u32;
+            if self.ports.get(&index, 0).map_err(failed(names::PORTS))? != word {
+                self.ports.set(index, word, 0).map_err(failed(names::PORTS))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Dropped packets by reason, over all CPUs.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn drops(&self) -> Result<Vec<(Reason, u64)>, DatapathError> {
+        Reason::ALL
+            .iter()
+            .map(|reason| {
+                let counters =
+                    self.drops.get(&(*reason as u32), 0).map_err(failed(names::DROPS))?;
+                Ok((*reason, counters.iter().sum()))
+            })
+            .collect()
+    }
+
+    /// How full the tables are.
+    #[must_use]
+    pub fn usage(&self) -> Vec<TableUse> {
+        let table = |name, map, used: usize| TableUse {
+            name,
+            used: used as u64,
+            capacity: self.capacities.get(map).copied().unwrap_or(0),
+        };
+        vec![
+            table("established", names::FORWARD, self.forward.keys().count()),
+            table("half-open", names::HALF_OPEN, self.half_open.keys().count()),
+            table("closing", names::CLOSING, self.closing.keys().count()),
+            table("aliases", names::ALIASES, self.aliases.keys().count()),
+            table("publications", names::PUBLICATIONS, self.publications.keys().count()),
+            table("host addresses", names::LOCALS, self.locals.keys().count()),
+        ]
+    }
+}
+
+/// Makes a hash hold what is wanted: what is new or differs is written first, then the rest goes.
+fn replace<K, V>(
+    map: &mut HashMap<MapData, K, V>,
+    wanted: &BTreeMap<K, V>,
+) -> Result<(), MapError>
+where
+    K: aya::Pod + Ord,
+    V: aya::Pod + PartialEq,
+{
+    let present: Vec<K> = map.keys().collect::<Result<_, _>>()?;
+    for (key, value) in wanted {
+        if map.get(key, 0).ok().as_ref() != Some(value) {
+            map.insert(key, value, 0)?;
+        }
+    }
+    for key in present.iter().filter(|key| !wanted.contains_key(key)) {
+        map.remove(key)?;
+    }
+    Ok(())
+}
