@@ -133,15 +133,41 @@ fn archive() -> Result<String> {
         "--format",
         "$(RELEASE) $(COMPONENT) $(REPO_URI)",
     ]))?;
+    address_of(&codename, &targets).ok_or_else(|| {
+        run::hinted(
+            format!(
+                "apt has no source with `{codename} main`: no Debian archive to take packages from"
+            ),
+            "add it to /etc/apt/sources.list",
+        )
+    })
+}
+
+/// The archive of `codename main` in what `apt-get indextargets` lists. `codename-security` and others have archives of
+/// their own, which don't carry other suites.
+fn address_of(codename: &str, targets: &str) -> Option<String> {
     let wanted = format!("{codename} main ");
     targets
         .lines()
         .find_map(|line| line.strip_prefix(&wanted))
         .map(|address| address.trim_end_matches('/').to_owned())
-        .ok_or_else(|| {
-            run::hinted(
-                format!("apt is configured without `{codename} main`: no Debian archive to take packages from"),
-                "add it to /etc/apt/sources.list",
-            )
-        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address_of;
+
+    #[test]
+    fn the_archive_is_the_one_of_the_release_itself() {
+        let targets = "bookworm-security main http://security.example/debian-security/\n\
+                       nodistro main https://other.example/\n\
+                       bookworm contrib http://contrib.example/debian/\n\
+                       bookworm main http://archive.example/debian/\n\
+                       bookworm main http://second.example/debian/\n";
+        assert_eq!(
+            address_of("bookworm", targets).as_deref(),
+            Some("http://archive.example/debian")
+        );
+        assert_eq!(address_of("trixie", targets), None);
+    }
 }
