@@ -1,8 +1,8 @@
 //! The state that decisions are made on, as the datapath's maps or as plain tables in a test.
 
 use crate::layout::{
-    Alias, Class, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey,
-    ReplyKey, Reverse, Transient, Uplink,
+    Alias, Class, Config, Forward, ForwardKey, Link, Publication, PublicationKey, ReplyKey,
+    Reverse, Transient, Uplink,
 };
 
 /// Access to the maps.
@@ -15,8 +15,8 @@ pub trait Tables {
     fn config(&self) -> Option<&Config>;
     /// A word of the bitmap of published ports.
     fn port_word(&self, index: u32) -> u64;
-    /// Whether an address is the host's own.
-    fn is_local(&self, key: &LocalKey) -> bool;
+    /// Whether an address is the host's own; `scope` is its interface if it is link-local, else 0.
+    fn is_local(&self, address: &[u8; 16], scope: u32) -> bool;
     /// The publication of exactly this host address and port.
     fn publication(&self, key: &PublicationKey) -> Option<&Publication>;
     /// A container link by its index.

@@ -2,6 +2,7 @@
 //!
 //! Capacities are defaults: the loader sets them from the configuration.
 
+use crate::window::Aligned;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
     helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
@@ -109,8 +110,9 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn is_local(&self, key: &LocalKey) -> bool {
-        LOCALS.get(&lpm_trie::Key::new(LocalKey::BITS, *key)).is_some()
+    fn is_local(&self, address: &[u8; 16], scope: u32) -> bool {
+        let key = LocalKey { scope: scope.to_ne_bytes(), address: *address };
+        LOCALS.get(&Aligned(lpm_trie::Key::new(LocalKey::BITS, key)).0).is_some()
     }
 
     #[inline(always)]
@@ -136,7 +138,8 @@ impl Tables for Kernel<'_> {
     #[inline(never)]
     fn has_socket(&self, flow: &ForwardKey) -> bool {
         // The IPv6 arm of bpf_sock_tuple: addresses, then ports, in network order.
-        let mut tuple = [0u8; 36];
+        let mut aligned = Aligned([0u8; 36]);
+        let tuple = &mut aligned.0;
         tuple[..16].copy_from_slice(&flow.client);
         tuple[16..32].copy_from_slice(&flow.host);
         tuple[32..34].copy_from_slice(&flow.client_port);

@@ -20,6 +20,11 @@ const TO_US: u32 = 0;
 /// headers of an error, the embedded IPv6 header and 8 bytes.
 const HEADERS: usize = 96;
 
+/// A value that the verifier lets through: it takes aligned accesses to the stack only, while the
+/// compiler is told that any access will do.
+#[repr(align(8))]
+pub struct Aligned<T>(pub T);
+
 /// A packet with `L2` bytes of link-layer header.
 #[derive(Clone, Copy)]
 pub struct Window<'a, const L2: usize> {
@@ -72,16 +77,16 @@ impl<const L2: usize> Packet for Window<'_, L2> {
 
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        let mut bytes = Aligned(MaybeUninit::<[u8; N]>::uninit());
         // SAFETY: the helper fills all N bytes or fails.
         unsafe {
             let failed = bpf_skb_load_bytes(
                 self.context.skb.skb.cast(),
                 (L2 + offset) as u32,
-                bytes.as_mut_ptr().cast(),
+                bytes.0.as_mut_ptr().cast(),
                 N as u32,
             );
-            (failed == 0).then(|| bytes.assume_init())
+            (failed == 0).then(|| bytes.0.assume_init())
         }
     }
 

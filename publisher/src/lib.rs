@@ -6,5 +6,6 @@ pub mod config;
 pub mod datapath;
 pub mod engine;
 pub mod model;
+pub mod plan;
 pub mod store;
 pub mod topology;

@@ -56,6 +56,8 @@ impl Exit {
 
 /// A client's packet as the container gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Aligned for the verifier, which takes aligned accesses to the stack only.
+#[repr(C, align(8))]
 pub struct ToContainer {
     /// The IPv4 header, in place of the IPv6 header.
     pub header: [u8; 20],
@@ -69,6 +71,8 @@ pub struct ToContainer {
 
 /// A container's packet as the client gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// Aligned as above.
+#[repr(C, align(8))]
 pub struct ToClient {
     /// The IPv6 header, in place of the IPv4 header.
     pub header: [u8; 40],

@@ -5,8 +5,8 @@ use super::to_container::Route;
 use super::{Decision, Stop, Workspace, establish};
 use crate::alias::{CANDIDATES, Candidates};
 use crate::layout::{
-    Class, ForwardKey, Handle, LocalKey, Publication, PublicationKey, ReplyKey, State, Usage,
-    address_scope, link_flags, session_flags, source_mode, uplink_flags,
+    Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Usage, address_scope,
+    link_flags, session_flags, source_mode, uplink_flags,
 };
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -24,7 +24,7 @@ pub(super) fn publication<'a, T: Tables>(
     tables: &'a T,
 ) -> Option<&'a Publication> {
     let scope = address_scope(&flow.host, ifindex);
-    if !tables.is_local(&LocalKey { scope: scope.to_ne_bytes(), address: flow.host }) {
+    if !tables.is_local(&flow.host, scope) {
         return None;
     }
     let mut key = PublicationKey {
@@ -171,7 +171,7 @@ fn is_client<T: Tables>(flow: &ForwardKey, ifindex: u32, tables: &T) -> bool {
         return false;
     }
     let scope = address_scope(client, ifindex);
-    !tables.is_local(&LocalKey { scope: scope.to_ne_bytes(), address: *client })
+    !tables.is_local(client, scope)
 }
 
 /// Whether no session uses a container-side tuple. One that has timed out makes way.

@@ -110,7 +110,7 @@ pub struct ReplyKey {
     Immutable,
     KnownLayout,
 )]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct PublicationKey {
     /// The host's address, or `::`.
     pub host: [u8; 16],

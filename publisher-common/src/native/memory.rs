@@ -90,8 +90,9 @@ impl Tables for MemoryTables {
         self.ports.get(index as usize).copied().unwrap_or(0)
     }
 
-    fn is_local(&self, key: &LocalKey) -> bool {
-        self.locals.iter().any(|(bits, prefix)| covers(*bits, prefix, key))
+    fn is_local(&self, address: &[u8; 16], scope: u32) -> bool {
+        let key = LocalKey { scope: scope.to_ne_bytes(), address: *address };
+        self.locals.iter().any(|(bits, prefix)| covers(*bits, prefix, &key))
     }
 
     fn publication(&self, key: &PublicationKey) -> Option<&Publication> {

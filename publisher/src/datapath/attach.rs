@@ -201,8 +201,9 @@ fn replace_tcx(
 ) -> Result<(), DatapathError> {
     let fail = |error: &dyn std::error::Error| attach_error(at, &chain(error));
     let pinned = PinnedLink::from_pin(path).map_err(|error| fail(&error))?;
-    let link: SchedClassifierLink =
-        FdLink::from(pinned).try_into().map_err(|error: aya::programs::links::LinkError| fail(&error))?;
+    let link: SchedClassifierLink = FdLink::from(pinned)
+        .try_into()
+        .map_err(|error: aya::programs::links::LinkError| fail(&error))?;
     let program = program(programs, at.hook.program())?;
     let id = program.attach_to_link(link).map_err(|error| fail(&error))?;
     // The pin keeps the link; the program need not.
@@ -218,7 +219,8 @@ fn attach_tcx(at: &Attachment, pins: &Pins, programs: &mut Ebpf) -> Result<(), D
         .attach_with_options(&name, TcAttachType::Ingress, options)
         .map_err(|error| fail(&error))?;
     let link = program.take_link(id).map_err(|error| fail(&error))?;
-    let link: FdLink = link.try_into().map_err(|error: aya::programs::links::LinkError| fail(&error))?;
+    let link: FdLink =
+        link.try_into().map_err(|error: aya::programs::links::LinkError| fail(&error))?;
     let path = pins.links().join(at.pin_name(Means::Tcx));
     // Left by an interface that had the same index.
     let _ = fs::remove_file(&path);
@@ -234,8 +236,11 @@ fn attach_clsact(at: &Attachment, programs: &mut Ebpf, create: bool) -> Result<(
     let id = if create {
         // Somebody else's clsact serves as well.
         let _ = tc::qdisc_add_clsact(&name);
-        let options =
-            TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
+        let options = TcAttachOptions::Netlink(NlOptions {
+            priority: PRIORITY,
+            handle: HANDLE,
+            classid: None,
+        });
         program.attach_with_options(&name, ingress, options).map_err(|error| fail(&error))?
     } else {
         let link = SchedClassifierLink::attached(&name, ingress, PRIORITY, HANDLE, None)
@@ -247,12 +252,9 @@ fn attach_clsact(at: &Attachment, programs: &mut Ebpf, create: bool) -> Result<(
 }
 
 fn interface_name(ifindex: u32) -> Option<String> {
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        None,
-    )
-    .ok()?;
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+            .ok()?;
     rustix::net::netdevice::index_to_name(&socket, ifindex).ok()
 }
 

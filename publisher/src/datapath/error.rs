@@ -74,9 +74,9 @@ impl DatapathError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoBpffs(_) => Some("mount -t bpf bpf /sys/fs/bpf".into()),
-            Self::Permission(_) => {
-                Some("run publisherd as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".into())
-            }
+            Self::Permission(_) => Some(
+                "run publisherd as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON".into(),
+            ),
             Self::OtherLayout { directory, .. } => Some(format!(
                 "run `publisherctl uninstall` with that version, or remove {} to end its sessions",
                 directory.display()

@@ -45,8 +45,8 @@ pub(super) struct MapShape {
 impl MapShape {
     fn of(name: &str, capacities: &Capacities) -> Self {
         use layout::{
-            Alias, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey,
-            Reverse, Transient, Uplink,
+            Alias, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey,
+            ReplyKey, Reverse, Transient, Uplink,
         };
         const NO_PREALLOC: u32 = 1;
         let shape = |kind, key: usize, value: usize, flags, capacity| Self {

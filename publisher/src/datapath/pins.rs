@@ -26,7 +26,8 @@ impl Pins {
     /// Makes the directories where they are missing.
     pub fn open(directory: &Path) -> Result<Self, DatapathError> {
         let existing = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-        let kind = statfs(existing).map_err(|errno| DatapathError::io(existing)(errno.into()))?.f_type;
+        let kind =
+            statfs(existing).map_err(|errno| DatapathError::io(existing)(errno.into()))?.f_type;
         if i64::from(kind) != BPF_FS_MAGIC {
             return Err(DatapathError::NoBpffs(directory.into()));
         }
@@ -94,7 +95,8 @@ impl Pins {
         if !path.exists() {
             return Ok(None);
         }
-        let fail = |difference: String| DatapathError::PinMismatch { path: path.clone(), difference };
+        let fail =
+            |difference: String| DatapathError::PinMismatch { path: path.clone(), difference };
         let info = MapInfo::from_pin(&path).map_err(|error| fail(chain(&error)))?;
         let kind = info.map_type().unwrap_or(MapType::Unspecified);
         if kind != expected.kind {

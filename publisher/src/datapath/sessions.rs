@@ -105,7 +105,8 @@ impl Tables {
             if ends(&entry) {
                 self.end(&entry);
                 done.ended += 1;
-            } else if age(now, entry.last_seen) > timeout(&entry, timeouts) && !self.revived(&entry) {
+            } else if age(now, entry.last_seen) > timeout(&entry, timeouts) && !self.revived(&entry)
+            {
                 self.end(&entry);
                 done.idle += 1;
             } else if entry.class.is_none() {

@@ -51,8 +51,9 @@ impl Tables {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, DatapathError> {
         let mut capacities = BTreeMap::new();
         let mut take = |name: &'static str| -> Result<Map, DatapathError> {
-            let map =
-                object.take_map(name).ok_or_else(|| DatapathError::Missing(format!("map {name}")))?;
+            let map = object
+                .take_map(name)
+                .ok_or_else(|| DatapathError::Missing(format!("map {name}")))?;
             let (Map::Array(data)
             | Map::HashMap(data)
             | Map::LruHashMap(data)
@@ -223,10 +224,7 @@ impl Tables {
 }
 
 /// Makes a hash hold what is wanted: what is new or differs is written first, then the rest goes.
-fn replace<K, V>(
-    map: &mut HashMap<MapData, K, V>,
-    wanted: &BTreeMap<K, V>,
-) -> Result<(), MapError>
+fn replace<K, V>(map: &mut HashMap<MapData, K, V>, wanted: &BTreeMap<K, V>) -> Result<(), MapError>
 where
     K: aya::Pod + Ord,
     V: aya::Pod + PartialEq,

@@ -1,0 +1,124 @@
+//! What the datapath should be, and the steps from what it is: pure, so that it is tested without a
+//! kernel.
+
+mod attach;
+mod links;
+mod publications;
+#[cfg(test)]
+mod tests;
+
+use crate::config::Mtu;
+use crate::datapath::{Attachment, LocalPrefix};
+use crate::model::Publication;
+use crate::topology::{ResolvedTarget, Snapshot, Unresolved};
+use publisher_common::layout;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+pub use links::LinkTable;
+pub(crate) use publications::number;
+pub use publications::{Source, source_of};
+
+/// What is known about each target.
+pub type Resolutions = BTreeMap<Ipv4Addr, Result<ResolvedTarget, Unresolved>>;
+
+/// A removed publication whose TCP sessions may go on for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// The publication's number.
+    pub id: u32,
+    /// Targets of its sessions.
+    pub targets: BTreeSet<Ipv4Addr>,
+    /// Protocol numbers and ports that its sessions came in by.
+    pub ports: BTreeSet<(u8, [u8; 2])>,
+    /// When the rest is ended, in seconds of the monotonic clock.
+    pub until: u32,
+}
+
+/// What a plan is made from.
+pub struct Facts<'a> {
+    /// What is published.
+    pub publications: &'a [Publication],
+    /// What was published and isn't quiet yet.
+    pub draining: &'a [Draining],
+    /// The host's interfaces and addresses.
+    pub snapshot: &'a Snapshot,
+    /// The ways to the targets.
+    pub resolutions: &'a Resolutions,
+    /// MTUs that the configuration sets.
+    pub mtu: &'a Mtu,
+}
+
+/// What the datapath should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Interfaces that clients arrive on.
+    pub uplinks: BTreeMap<u32, layout::Uplink>,
+    /// The host's own addresses.
+    pub locals: Vec<LocalPrefix>,
+    /// Container links by index.
+    pub links: BTreeMap<u32, layout::Link>,
+    /// What is published.
+    pub publications: BTreeMap<layout::PublicationKey, layout::Publication>,
+    /// Ports of draining sessions: protocol number and port.
+    pub draining: Vec<(u8, [u8; 2])>,
+    /// Programs at interfaces.
+    pub attachments: BTreeSet<Attachment>,
+}
+
+impl Desired {
+    /// Works out what the datapath should be; `table` remembers links and their generations.
+    pub fn from_facts(facts: &Facts<'_>, table: &mut LinkTable) -> Self {
+        let links = links::plan(facts, table);
+        Self {
+            uplinks: attach::uplinks(facts),
+            locals: attach::locals(facts.snapshot),
+            publications: publications::plan(facts, table),
+            draining: facts.draining.iter().flat_map(|draining| draining.ports.clone()).collect(),
+            attachments: attach::attachments(facts, &links),
+            links,
+        }
+    }
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Attach a program.
+    Attach(Attachment),
+    /// Set the table of uplinks.
+    SetUplinks,
+    /// Set the table of the host's addresses.
+    SetLocals,
+    /// Set one link.
+    SetLink(u32),
+    /// Set the tables of publications.
+    SetPublications,
+    /// Detach a program.
+    Detach(Attachment),
+}
+
+/// The steps from what was last applied to `desired`.
+///
+/// Replies can be handled before requests are: programs are attached first, links are set before what
+/// is published on them, and nothing is detached before it is out of use.
+pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
+    let Desired { uplinks, locals, links, publications, draining, attachments } = desired;
+    let mut actions = Vec::new();
+    let new = attachments.difference(&applied.attachments);
+    actions.extend(new.cloned().map(Action::Attach));
+    if *uplinks != applied.uplinks {
+        actions.push(Action::SetUplinks);
+    }
+    if *locals != applied.locals {
+        actions.push(Action::SetLocals);
+    }
+    let changed = links.iter().filter(|(index, link)| applied.links.get(index) != Some(link));
+    actions.extend(changed.map(|(index, _)| Action::SetLink(*index)));
+    if *publications != applied.publications || *draining != applied.draining {
+        actions.push(Action::SetPublications);
+    }
+    let old = applied.attachments.difference(attachments);
+    actions.extend(old.cloned().map(Action::Detach));
+    actions
+}

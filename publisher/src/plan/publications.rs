@@ -1,0 +1,98 @@
+//! Publications as the datapath's keys and values: one entry per port.
+
+use super::{Facts, LinkTable};
+use crate::model::{HostAddress, Protocol, Publication, SourceMode};
+use crate::topology::{AliasRoute, ResolvedTarget, Snapshot, Unresolved};
+use publisher_common::layout::{self, Handle, PublicationKey, source_mode};
+use publisher_common::wire::protocol;
+use std::collections::BTreeMap;
+
+/// The source that a container sees, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An alias for each client.
+    Alias,
+    /// The container link's own address, for this reason.
+    Gateway(String),
+}
+
+/// The source for a publication's sessions. `auto` is alias, unless the container's replies to an
+/// alias wouldn't come back.
+pub fn source_of(mode: SourceMode, resolved: &ResolvedTarget) -> Source {
+    match (mode, &resolved.alias_route) {
+        (SourceMode::Gateway, _) => Source::Gateway("asked for".into()),
+        (SourceMode::Auto, AliasRoute::Elsewhere { reason }) if resolved.gateway.is_some() => {
+            Source::Gateway(reason.clone())
+        }
+        _ => Source::Alias,
+    }
+}
+
+/// All entries.
+pub(super) fn plan(
+    facts: &Facts<'_>,
+    table: &LinkTable,
+) -> BTreeMap<PublicationKey, layout::Publication> {
+    let mut entries = BTreeMap::new();
+    for publication in facts.publications {
+        let spec = &publication.spec;
+        let Some(link) = table.index(spec.target()) else { continue };
+        let source = match facts.resolutions.get(&spec.target()) {
+            Some(Ok(resolved)) => source_of(spec.source(), resolved),
+            Some(Err(Unresolved { .. })) | None => Source::Alias,
+        };
+        let Some((host, scope)) = host_key(spec.host(), facts.snapshot) else { continue };
+        for port in spec.ports().iter() {
+            let Some(target_port) = spec.target_port(port) else { continue };
+            let key = PublicationKey {
+                host,
+                scope,
+                port: port.to_be_bytes(),
+                protocol: number(spec.protocol()),
+                reserved: 0,
+            };
+            entries.insert(key, entry(publication, target_port, &source, link));
+        }
+    }
+    entries
+}
+
+fn entry(
+    publication: &Publication,
+    target_port: u16,
+    source: &Source,
+    link: u32,
+) -> layout::Publication {
+    layout::Publication {
+        handle: Handle { index: publication.id, generation: publication.generation },
+        target: publication.spec.target().octets(),
+        target_port: target_port.to_be_bytes(),
+        source: match source {
+            Source::Alias => source_mode::ALIAS,
+            Source::Gateway(_) => source_mode::GATEWAY,
+        },
+        reserved: 0,
+        link,
+        reserved_tail: [0; 20],
+    }
+}
+
+/// The address of a publication's host side and its interface; `None` where that isn't there.
+fn host_key(host: &HostAddress, snapshot: &Snapshot) -> Option<([u8; 16], u32)> {
+    let octets = host.address().octets();
+    match host.scope() {
+        None => Some((octets, 0)),
+        Some(name) => {
+            let link = snapshot.links.values().find(|link| link.name == name)?;
+            Some((octets, link.ifindex))
+        }
+    }
+}
+
+/// The protocol's number.
+pub(crate) const fn number(of: Protocol) -> u8 {
+    match of {
+        Protocol::Tcp => protocol::TCP,
+        Protocol::Udp => protocol::UDP,
+    }
+}
