@@ -30,6 +30,9 @@ pub enum Stop {
 }
 
 /// What to do with a packet, or why nothing is done.
+///
+/// References are never carried in one: the compiler would lay a pointer over a reason, and compute
+/// with it where the verifier sees a pointer. Hence `let … else` where `ok_or` would be shorter.
 pub type Decision<T> = Result<T, Stop>;
 
 /// Where a translated packet goes to the container.

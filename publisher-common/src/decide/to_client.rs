@@ -22,11 +22,12 @@ pub enum Kind {
 /// gateway mode. `Err` for everything that is decided by that alone.
 #[inline(always)]
 pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> {
-    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
     if header.version() != 4 {
         return Err(Stop::Pass);
     }
-    let config = tables.config().ok_or(Stop::Pass)?;
+    let Some(config) = tables.config() else { return Err(Stop::Pass) };
     let plain = header.version_length == Ipv4Header::VERSION_LENGTH && !header.is_fragment();
     if config.is_alias(header.destination) {
         return match header.protocol {
@@ -41,7 +42,7 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     }
     match header.protocol {
         protocol::TCP | protocol::UDP if plain => {
-            let ports = packet.view::<4>(IPV4_LENGTH).ok_or(Stop::Pass)?;
+            let Some(ports) = packet.view::<4>(IPV4_LENGTH) else { return Err(Stop::Pass) };
             if config.is_gateway_port([ports[2], ports[3]]) {
                 Ok(Kind::Flow)
             } else {
@@ -50,7 +51,7 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
         }
         protocol::ICMP if plain => {
             // The port of the embedded packet's source, at the end of IPv4, ICMP and IPv4 headers.
-            let ports = packet.view::<4>(2 * IPV4_LENGTH + 8).ok_or(Stop::Pass)?;
+            let Some(ports) = packet.view::<4>(2 * IPV4_LENGTH + 8) else { return Err(Stop::Pass) };
             if config.is_gateway_port([ports[0], ports[1]]) {
                 Ok(Kind::Error)
             } else {
@@ -70,7 +71,8 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     work: &mut Workspace,
     tables: &mut T,
 ) -> Decision<ToClient> {
-    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
     let transport = Transport::read::<IPV4_LENGTH, P>(packet, header.protocol)?;
     work.reply = ReplyKey {
         target: header.source,
@@ -91,7 +93,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             (session.link, uplink_of(session.uplink, session.flags))
         }
         None => {
-            let class = find(work, tables).ok_or_else(|| miss(header, tables))?;
+            let Some(class) = find(work, tables) else { return Err(miss(header, tables)) };
             let session = work.transient.session;
             check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
             container_sent(class, work, tables);
@@ -176,7 +178,9 @@ pub(super) fn check_link<const BRIDGE: bool, P: Packet, T: Tables>(
     expected: Handle,
     tables: &T,
 ) -> Decision<()> {
-    let link = tables.link(expected.index).ok_or(Stop::Drop(Reason::TargetGone))?;
+    let Some(link) = tables.link(expected.index) else {
+        return Err(Stop::Drop(Reason::TargetGone));
+    };
     if !link.serves(expected.generation) {
         return Err(Stop::Drop(Reason::TargetGone));
     }

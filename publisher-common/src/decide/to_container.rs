@@ -64,7 +64,8 @@ pub fn decide<P: Packet, T: Tables>(
     work: &mut Workspace,
     tables: &mut T,
 ) -> Decision<ToContainer> {
-    let header = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv6Header::of(bytes);
     let transport = Transport::read::<IPV6_LENGTH, P>(packet, header.next_header)?;
     if !is_published(tables, transport.protocol, transport.destination_port()) {
         return Err(Stop::Pass);
@@ -93,7 +94,7 @@ pub fn decide<P: Packet, T: Tables>(
 
     check(header, &transport, arrival.length)?;
     let Workspace { reply, route, .. } = &*work;
-    let link = tables.link(route.link).ok_or(Stop::Drop(Reason::TargetDown))?;
+    let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };
     let limit = if transport.has(tcp_flags::SYN) {
         segment_limit(link, arrival.ifindex, tables)
     } else {
