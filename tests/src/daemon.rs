@@ -46,6 +46,22 @@ impl Answer {
         })
     }
 
+    /// Runs a command that should end soon, and kills it after 10 s (its code is `None` then).
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn soon(command: &mut Command) -> Result<Self> {
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().with_context(|| format!("start {command:?}"))?;
+        let _ = wait(&mut child, LONGEST_END);
+        let output = child.wait_with_output()?;
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
     /// The answer itself when the exit code is 0.
     ///
     /// # Errors
@@ -199,10 +215,18 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When the program isn't built.
     pub fn command(&self) -> Result<Command> {
+        self.command_with_pins(&self.pin_dir)
+    }
+
+    /// The same with another directory for the pins.
+    ///
+    /// # Errors
+    /// When the program isn't built.
+    pub fn command_with_pins(&self, pin_dir: &Path) -> Result<Command> {
         let mut command = self.host.command(programs()?.join("publisherd"));
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.state_dir());
-        command.arg("--pin-dir").arg(&self.pin_dir);
+        command.arg("--pin-dir").arg(pin_dir);
         command.args(&self.args);
         Ok(command)
     }
@@ -263,6 +287,17 @@ impl<'a> Daemon<'a> {
         let mut entries = self.entries(args)?;
         ensure!(entries.len() == 1, "expected one entry of {args:?}: {entries:?}");
         entries.pop().context("entry")
+    }
+
+    /// Makes a change to the host that is the test's own, so that it isn't taken for the daemon's.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn alter<T>(&mut self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let from = HostState::of(&self.host)?;
+        let value = change()?;
+        self.before.take_over(&from, &HostState::of(&self.host)?);
+        Ok(value)
     }
 
     /// Ends the program with SIGKILL, as a crash does. Its pins stay.

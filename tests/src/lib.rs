@@ -9,8 +9,10 @@
 //! the programs) is named in the failure.
 
 pub mod case;
+pub mod confine;
 pub mod daemon;
 pub mod docker;
+pub mod docker_proxy;
 pub mod fetched;
 pub mod initramfs;
 pub mod lab;

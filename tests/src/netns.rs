@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,7 +23,10 @@ pub const PREFIX: &str = "pubt-";
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    path: PathBuf,
     file: File,
+    /// Whether the harness made it, and has to delete it.
+    made: bool,
 }
 
 impl Netns {
@@ -45,7 +48,7 @@ impl Netns {
         shell::run(Command::new("ip").args(["netns", "add", &name]))?;
         let path = PathBuf::from("/run/netns").join(&name);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        let ns = Self { name, file };
+        let ns = Self { name, path, file, made: true };
         ns.ip("link set lo up")?;
         // Where cubic is neither the kernel's default nor allowed to everybody, a namespace may
         // not have it; reno is allowed everywhere. Both send as the path allows, unlike bbr.
@@ -58,14 +61,24 @@ impl Netns {
         Ok(ns)
     }
 
-    /// The name under `/run/netns`.
+    /// The namespace of a process, such as a container's first one. It stays when this is dropped.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_process(pid: u32) -> Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Self { name: format!("process {pid}"), path, file, made: false })
+    }
+
+    /// The name under `/run/netns`, where it has one.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The namespace's file: `/run/netns/NAME`.
-    pub fn path(&self) -> PathBuf {
-        PathBuf::from("/run/netns").join(&self.name)
+    /// The namespace's file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Runs `f` on a thread inside the namespace and returns its value; a panic in `f` goes on in
@@ -101,7 +114,7 @@ impl Netns {
     /// # Errors
     /// What `ip` says.
     pub fn ip(&self, args: &str) -> Result<String> {
-        shell::run(Command::new("ip").args(["-n", &self.name]).args(args.split_whitespace()))
+        shell::run(self.command("ip").args(args.split_whitespace()))
     }
 
     /// Runs a whole command line inside; the arguments are split at blanks.
@@ -173,6 +186,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if !self.made {
+            return;
+        }
         if let Err(error) = shell::run(Command::new("ip").args(["netns", "del", &self.name])) {
             eprintln!("harness: {error:#}");
         }

@@ -174,6 +174,24 @@ impl HostState {
     }
 }
 
+impl HostState {
+    /// Takes over what differs between two later states: a change that the test itself made.
+    pub fn take_over(&mut self, from: &Self, to: &Self) {
+        for (key, value) in &to.sysctls {
+            if from.sysctls.get(key) != Some(value) {
+                self.sysctls.insert(key.clone(), value.clone());
+            }
+        }
+        self.sysctls
+            .retain(|key, _| to.sysctls.contains_key(key) || !from.sysctls.contains_key(key));
+        for (table, lines) in &mut self.tables {
+            let (from, to) = (&from.tables[table], &to.tables[table]);
+            lines.retain(|line| to.contains(line) || !from.contains(line));
+            lines.extend(to.difference(from).cloned());
+        }
+    }
+}
+
 fn first_word(line: &str) -> &str {
     let word = line.split_whitespace().next().unwrap_or_default();
     word.split('@').next().unwrap_or(word)

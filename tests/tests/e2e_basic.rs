@@ -248,22 +248,26 @@ fn several_uplinks_each_answer_their_own_clients() {
 #[test]
 fn an_uplink_and_addresses_that_come_later() {
     case::run(|case| {
-        let lab = Lab::simple(case)?;
+        // Dropped last: its end of the veth pair must not go before the daemon has.
+        let newcomer = Netns::new("newcomer")?;
+        let mut lab = Lab::simple(case)?;
         let _servers = echo_lab(&lab)?;
         let later: Ipv6Addr = "2001:db8:1::7".parse()?;
-        lab.net.host.ip(&format!("addr add {later}/64 dev up0 nodad"))?;
+        let add = format!("addr add {later}/64 dev up0 nodad");
+        lab.daemon.alter(|| lab.net.host.ip(&add))?;
         std::thread::sleep(Duration::from_millis(300));
         tcp_and_udp_echo(lab.net.client(), (later, 8080).into())?;
 
-        let newcomer = Netns::new("newcomer")?;
-        publisher_tests::netns::veth(&lab.net.host, "up9", &newcomer, "eth0", 1500)?;
-        lab.net.host.ip("addr add 2001:db8:9::1/64 dev up9 nodad")?;
+        lab.daemon.alter(|| {
+            publisher_tests::netns::veth(&lab.net.host, "up9", &newcomer, "eth0", 1500)?;
+            lab.net.host.ip("addr add 2001:db8:9::1/64 dev up9 nodad")
+        })?;
         newcomer.ip("addr add 2001:db8:9::c0/64 dev eth0 nodad")?;
         std::thread::sleep(Duration::from_millis(500));
         let to: SocketAddr = "[2001:db8:9::1]:8080".parse()?;
         tcp_and_udp_echo(&newcomer, to)?;
         // And an address that goes is no longer answered for.
-        lab.net.host.ip(&format!("addr del {later}/64 dev up0"))?;
+        lab.daemon.alter(|| lab.net.host.ip(&format!("addr del {later}/64 dev up0")))?;
         std::thread::sleep(Duration::from_millis(300));
         let outcome = tcp::try_connect(lab.net.client(), (later, 8080), Duration::from_millis(500));
         ensure!(!matches!(outcome, tcp::Outcome::Connected(_)), "answered for a foreign address");

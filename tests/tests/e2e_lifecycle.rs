@@ -152,7 +152,7 @@ fn a_restarted_container_works_within_a_second() {
         ensure!(tcp::fetch(lab.net.client(), host(8080))?.starts_with("one"));
         drop(server);
         for round in ["two", "three"] {
-            lab.net.restart_container(0)?;
+            lab.daemon.alter(|| lab.net.restart_container(0))?;
             let _server = tcp::Server::page(lab.net.container(), (ANY, 80), round)?;
             let _echo = udp::Server::echo(lab.net.container(), (ANY, 80))?;
             let start = Instant::now();
@@ -188,13 +188,13 @@ fn an_address_given_to_another_container_inherits_no_client() {
         let socket = udp::client(lab.net.client(), 0)?;
         socket.send_to(b"before", host(8080))?;
         datagrams.wait_for(b"before")?;
-        let address = lab.net.remove_container(0)?;
+        let address = lab.daemon.alter(|| lab.net.remove_container(0))?;
         drop((server, datagrams));
         let ended = || lab.daemon.entries(&["sessions"]).is_ok_and(|sessions| sessions.is_empty());
         ensure!(shell::wait_until(Duration::from_secs(2), ended), "sessions outlive their target");
         lab.daemon.ctl(&["rm", "8080/udp"])?.ok()?;
 
-        lab.net.add_container(address)?;
+        lab.daemon.alter(|| lab.net.add_container(address))?;
         let capture = raw::Capture::start(lab.net.container(), "eth0")?;
         let heir = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
         let heir_udp = udp::Server::echo(lab.net.container(), (ANY, 80))?;
@@ -223,9 +223,9 @@ fn a_session_isnt_taken_over_while_its_publication_drains() {
         let mut old = tcp::connect(lab.net.client(), host(8080))?;
         assert_eq!(tcp::ask(&mut old, "before")?, "before");
         lab.daemon.ctl(&["rm", "8080"])?.ok()?;
-        let address = lab.net.remove_container(0)?;
+        let address = lab.daemon.alter(|| lab.net.remove_container(0))?;
         drop(server);
-        lab.net.add_container(address)?;
+        lab.daemon.alter(|| lab.net.add_container(address))?;
         let capture = raw::Capture::start(lab.net.container(), "eth0")?;
         let _heir = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
         std::thread::sleep(Duration::from_millis(500));
@@ -294,7 +294,7 @@ fn a_target_that_comes_later_is_reached_without_a_command() {
         let mut lab = Lab::simple(case)?;
         let answer = lab.daemon.ctl(&["add", "8080", "172.17.0.9:80"])?.ok()?;
         assert_eq!(answer.stdout, "8080/tcp -> 172.17.0.9:80\n");
-        lab.net.add_container([172, 17, 0, 9].into())?;
+        lab.daemon.alter(|| lab.net.add_container([172, 17, 0, 9].into()))?;
         let _server = tcp::Server::page(&lab.net.containers[1].ns, (ANY, 80), "late")?;
         let limit = Duration::from_millis(200);
         let connects = || {

@@ -49,9 +49,9 @@ fn ends(lab: &Lab, to: Ipv6Addr) -> Result<Ends> {
 #[test]
 fn traffic_routed_through_the_host_to_8080_of_another_address() {
     case::run(|case| {
-        let lab = published(case, Options { second_uplink: true, ..Options::default() })?;
+        let mut lab = published(case, Options { second_uplink: true, ..Options::default() })?;
         let far = lab.net.far.as_ref().context("far")?;
-        lab.net.host.sysctl("ipv6/conf/all/forwarding", "1")?;
+        lab.daemon.alter(|| lab.net.host.sysctl("ipv6/conf/all/forwarding", "1"))?;
         lab.net.client().ip(&format!("-6 route add default via {HOST}"))?;
         far.ip(&format!("-6 route add default via {HOST_FAR}"))?;
         let to = SocketAddr::from((FAR, 8080));
@@ -158,12 +158,14 @@ fn neighbour_discovery_and_ping() {
 #[test]
 fn duplicate_address_detection_both_ways() {
     case::run(|case| {
-        let lab = published(case, Options::default())?;
+        let mut lab = published(case, Options::default())?;
         for (who, interface, address) in
             [(lab.net.client(), "eth0", HOST), (&*lab.net.host, "up0", client_address(0))]
         {
-            who.sysctl(&format!("ipv6/conf/{interface}/accept_dad"), "1")?;
-            who.ip(&format!("addr add {address}/64 dev {interface}"))?;
+            lab.daemon.alter(|| {
+                who.sysctl(&format!("ipv6/conf/{interface}/accept_dad"), "1")?;
+                who.ip(&format!("addr add {address}/64 dev {interface}"))
+            })?;
             let failed = || {
                 let show = format!("-6 addr show dev {interface} to {address}");
                 who.ip(&show).is_ok_and(|text| text.contains("dadfailed"))
@@ -218,7 +220,8 @@ fn esp_and_gre_of_the_host() {
                 client.send(HOST, 0, payload)?;
                 assert_eq!(server.receive()?, (payload.to_vec(), client_address(0)));
                 server.send(client_address(0), 0, payload)?;
-                assert_eq!(client.receive()?, (payload.to_vec(), HOST));
+                // From whichever of its addresses the host takes.
+                assert_eq!(client.receive()?.0, payload);
             }
         }
         Ok(())
@@ -279,7 +282,7 @@ fn own_connections(set_range_first: bool) {
         }
         let mut daemon = Daemon::start(case, &net.host)?;
         if !set_range_first {
-            range()?;
+            daemon.alter(range)?;
         }
         daemon.add("40000", TARGET)?;
         daemon.add("40000/udp", TARGET)?;

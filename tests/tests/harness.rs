@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use publisher_tests::case::{self, Case};
+use publisher_tests::docker_proxy::DockerProxy;
 use publisher_tests::netns::{self, Netns};
 use publisher_tests::residue::HostState;
 use publisher_tests::topology::{
@@ -64,6 +65,14 @@ fn host_state_notices_sysctls_qdiscs_links_and_routes() {
         for expected in ["ip_local_reserved_ports", "clsact", "link left: leftover", "198.18"] {
             ensure!(changes.contains(expected), "{expected} isn't in {changes}");
         }
+        // Changes of the test's own are taken over, and only they.
+        let (mut start, from) = (before, HostState::of(&net.host)?);
+        net.host.ip("link del leftover")?;
+        net.host.sysctl("ipv6/conf/all/forwarding", "1")?;
+        start.take_over(&from, &HostState::of(&net.host)?);
+        let changes = start.changes(&HostState::of(&net.host)?).join("\n");
+        ensure!(!changes.contains("leftover") && !changes.contains("forwarding"), "{changes}");
+        ensure!(changes.contains("ip_local_reserved_ports"), "{changes}");
         Ok(())
     });
 }
@@ -249,6 +258,20 @@ fn a_pulse_notices_a_pause() {
         let (transfer, datagrams) = (transfer.end()?, datagrams.end()?);
         ensure!(transfer.longest >= Duration::from_millis(600), "{transfer:?}");
         ensure!(datagrams.lost > 0, "{datagrams:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn docker_proxy_serves_a_client_behind_routers() {
+    case::run(|_| {
+        let net = Topology::build(Options { narrow: Some(1400), ..Options::default() })?;
+        let server = tcp::Server::start(net.container(), ([0, 0, 0, 0], 80), bulk::serve_rush)?;
+        let _proxy = DockerProxy::start(&net.host, 8081, net.target(80))?;
+        let mut stream = tcp::connect(net.client(), host(8081))?;
+        let [up, down] = bulk::rush(&mut stream, 128 * bulk::MIB)?;
+        println!("128 MiB up in {up:?}, down in {down:?}");
+        assert_eq!(server.last_peer()?.ip(), std::net::Ipv4Addr::new(172, 17, 0, 1));
         Ok(())
     });
 }

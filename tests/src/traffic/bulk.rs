@@ -129,3 +129,50 @@ pub fn sum_of(seed: u64, length: u64) -> Result<Sum> {
     }
     Ok(sum.finalize().into())
 }
+
+/// A server's behaviour for [`rush`]: receives everything, says so with one byte, and sends as
+/// many bytes. Nothing is summed, so the path is what takes the time.
+pub fn serve_rush(mut stream: TcpStream) {
+    let mut buffer = vec![0; 256 * 1024];
+    let mut length = 0;
+    while let Ok(part) = stream.read(&mut buffer) {
+        if part == 0 {
+            let _ = stream.write_all(b"!").and_then(|()| pour(&mut stream, length));
+            return;
+        }
+        length += part as u64;
+    }
+}
+
+fn pour(stream: &mut TcpStream, length: u64) -> std::io::Result<()> {
+    let block = vec![0x55; 256 * 1024];
+    let mut left = length;
+    while left > 0 {
+        let part = left.min(block.len() as u64);
+        stream.write_all(&block[..part as usize])?;
+        left -= part;
+    }
+    stream.shutdown(Shutdown::Write)
+}
+
+/// Sends `length` bytes through a connection to [`serve_rush`] and receives as many. Returns the
+/// time that each direction took.
+///
+/// # Errors
+/// When bytes are missing, or the connection breaks or stalls.
+pub fn rush(stream: &mut TcpStream, length: u64) -> Result<[Duration; 2]> {
+    let start = Instant::now();
+    pour(stream, length).context("upload")?;
+    stream.read_exact(&mut [0; 1]).context("end of the upload")?;
+    let up = start.elapsed();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut received = 0;
+    loop {
+        match stream.read(&mut buffer).with_context(|| format!("download at {received}"))? {
+            0 => break,
+            part => received += part as u64,
+        }
+    }
+    ensure!(received == length, "download of {received} bytes, expected {length}");
+    Ok([up, start.elapsed() - up])
+}

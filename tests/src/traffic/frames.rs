@@ -128,7 +128,7 @@ pub fn checksum(from: Ipv6Addr, to: Ipv6Addr, protocol: u8, content: &[u8]) -> u
     let words = bytes.chunks(2).map(|pair| {
         u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or_default()]))
     });
-    let sum = words.fold(0u32, |sum, word| sum + word);
+    let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded + (folded >> 16)) as u16)
 }
