@@ -6,6 +6,8 @@
 //! `dockerd` starts its own `containerd`; both come from the same unpacked tree, which stands first in `PATH`. Newer
 //! engines get Debian 12's runc, as theirs wants a newer libc.
 
+mod leftovers;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -16,7 +18,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
@@ -100,7 +101,7 @@ impl Engine {
         let root = version.root()?;
         let directory = tempfile::Builder::new().prefix("pubt-docker-").tempdir()?;
         let name = format!("{}{}-{number}-docker", netns::PREFIX, std::process::id());
-        let made = SHARED.iter().map(PathBuf::from).filter(|path| !path.exists()).collect();
+        let made = leftovers::shared_to_be_made();
         let log = File::create(directory.path().join("log"))?;
         let child = host
             .command(root.join("usr/sbin/dockerd"))
@@ -256,18 +257,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Mounts of containers that the engine didn't get to remove, the inner ones first.
-    fn unmount_rest(&self) -> Result<()> {
-        let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let ours = self.directory.path();
-        for point in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
-            if Path::new(point).starts_with(ours) {
-                unmount(point, UnmountFlags::DETACH).with_context(|| format!("unmount {point}"))?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Drop for Engine {
@@ -277,27 +266,11 @@ impl Drop for Engine {
             complain(self.remove_containers());
             complain(self.end());
         }
-        complain(self.unmount_rest());
-        for hierarchy in cgroup_hierarchies() {
-            complain(remove_cgroup(&hierarchy.join(&self.name)));
-        }
-        for path in &self.made {
-            // Another engine may be using it by now: then it isn't empty, and stays.
-            let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
-        }
+        complain(leftovers::unmount_below(self.directory.path()));
+        complain(leftovers::remove_cgroup(&self.name));
+        leftovers::remove_shared(&self.made);
     }
 }
-
-/// Paths that an engine writes to whatever it is told; the inner ones first.
-const SHARED: [&str; 7] = [
-    "/etc/docker/key.json",
-    "/etc/docker",
-    "/run/containerd/s",
-    "/run/containerd",
-    "/run/docker/plugins",
-    "/run/docker",
-    "/opt/containerd",
-];
 
 /// Copies busybox into `directory`, with a link for each of its applets.
 ///
@@ -331,29 +304,6 @@ pub fn whoami_into(root: &Path) -> Result<()> {
 fn search_path(root: &Path) -> String {
     let root = root.display();
     format!("{root}/usr/sbin:{root}/usr/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
-}
-
-/// The one hierarchy of version 2, or those of version 1.
-fn cgroup_hierarchies() -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let of_cgroups = mounts.lines().filter(|line| {
-        line.split(' ').nth(2).is_some_and(|kind| kind == "cgroup" || kind == "cgroup2")
-    });
-    of_cgroups.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
-}
-
-/// Removes a control group and those below it.
-fn remove_cgroup(directory: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
-    for entry in entries.flatten() {
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    // The last process of a container may still be on its way out.
-    let gone = shell::wait_until(Duration::from_secs(2), || fs::remove_dir(directory).is_ok());
-    ensure!(gone, "control group {} is in use", directory.display());
-    Ok(())
 }
 
 fn complain(outcome: Result<()>) {

@@ -134,8 +134,8 @@ impl Guest {
     }
 
     /// Adds a file.
-    pub fn file(&mut self, path: &str, content: &str) {
-        self.files.file(path, content.as_bytes());
+    pub fn file(&mut self, path: &str, content: &[u8]) {
+        self.files.file(path, content);
     }
 
     /// Boots, runs the script with `sh -e`, and returns the console's text.

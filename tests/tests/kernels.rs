@@ -114,6 +114,18 @@ fn boots(kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
+/// The verifier of old kernels decides how the programs are written.
+fn loads_every_program(kernel: Kernel) -> Result<()> {
+    let mut guest = guest(kernel)?;
+    guest.tool(Path::new(env!("CARGO_BIN_EXE_load_programs")))?;
+    guest.file("/object", publisher::datapath::OBJECT);
+    let console = guest.run("/tools/load_programs /object", LIMIT)?;
+    let loaded = console.lines().filter(|line| line.contains(": loaded, ")).count();
+    ensure!(loaded >= 4, "{loaded} programs were loaded:\n{console}");
+    println!("{console}");
+    Ok(())
+}
+
 fn publishes(kernel: Kernel) -> Result<()> {
     let mut guest = guest(kernel)?;
     for program in ["publisherd", "publisherctl"] {
@@ -138,8 +150,18 @@ fn linux_6_1_boots() -> Result<()> {
 }
 
 #[test]
+fn linux_5_10_loads_every_program() -> Result<()> {
+    loads_every_program(Kernel::V5_10)
+}
+
+#[test]
 fn linux_5_10_publishes() -> Result<()> {
     publishes(Kernel::V5_10)
+}
+
+#[test]
+fn linux_6_1_loads_every_program() -> Result<()> {
+    loads_every_program(Kernel::V6_1)
 }
 
 #[test]

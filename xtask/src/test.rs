@@ -50,6 +50,9 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<()> {
     report.test(
         cargo_test(full).args(["-p", END_TO_END]).args(filter).args(["--", "--test-threads=1"]),
     );
+    if report.closing.is_empty() {
+        report.failed.push("no test ran at all".to_owned());
+    }
     for trace in Traces::now()?.left_since(&before) {
         report.failed.push(format!("left behind: {trace}"));
     }
@@ -78,15 +81,11 @@ impl Report {
         let line = run::shown_short(command);
         say("test", &line);
         match run_and_collect(command) {
-            Ok((closing, true)) => {
-                if closing.is_empty() {
-                    self.failed.push(format!("`{line}` ran no test at all"));
+            Ok((closing, success)) => {
+                self.closing.extend(closing.into_iter().filter(|line| ran_something(line)));
+                if !success {
+                    self.failed.push(format!("`{line}` failed"));
                 }
-                self.closing.extend(closing);
-            }
-            Ok((closing, false)) => {
-                self.closing.extend(closing);
-                self.failed.push(format!("`{line}` failed"));
             }
             Err(error) => self.failed.push(format!("{error:#}")),
         }
@@ -141,6 +140,11 @@ fn run_and_collect(command: &mut Command) -> Result<(Vec<String>, bool)> {
         bytes.clear();
     }
     Ok((closing, child.wait()?.success()))
+}
+
+/// Whether the runner had a test that the filter left.
+fn ran_something(line: &str) -> bool {
+    ["passed", "failed", "ignored"].iter().any(|what| number(line, what) > 0)
 }
 
 /// `number("test result: ok. 12 passed; 0 failed; …", "passed")` is 12.

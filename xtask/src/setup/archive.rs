@@ -35,10 +35,10 @@ impl Suite {
         fs::write(dir.join("sources.list"), source)?;
         fs::write(dir.join("status"), "")?;
         let suite = Self { name, dir };
-        run::quiet(&mut suite.apt("apt-get", &["update", "-q"])).map_err(|error| {
+        run::quiet(&mut suite.apt("apt-get", &["update", "-q"])).map_err(|_| {
             run::hinted(
-                format!("{error:#}: the machine's Debian archive may not carry `{name}`"),
-                "point /etc/apt/sources.list at a full Debian archive, then run `cargo xtask setup` again",
+                format!("apt cannot read Debian's suite `{name}` from the machine's archive"),
+                "point apt's sources at a full Debian archive, then run `cargo xtask setup` again",
             )
         })?;
         Ok(suite)
@@ -102,6 +102,9 @@ impl Suite {
             "Dir::Etc::sourceparts=/dev/null".to_owned(),
             "Dir::Etc::preferences=/dev/null".to_owned(),
             "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            // A mirror or snapshot may lag behind the days that a testing suite's signature is meant for. The
+            // signature itself is checked.
+            "Acquire::Check-Valid-Until=false".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
             // The scratch directory may be one that the user `_apt` can't reach.
@@ -130,15 +133,41 @@ fn archive() -> Result<String> {
         "--format",
         "$(RELEASE) $(COMPONENT) $(REPO_URI)",
     ]))?;
+    address_of(&codename, &targets).ok_or_else(|| {
+        run::hinted(
+            format!(
+                "apt has no source with `{codename} main`: no Debian archive to take packages from"
+            ),
+            "add it to /etc/apt/sources.list",
+        )
+    })
+}
+
+/// The archive of `codename main` in what `apt-get indextargets` lists. `codename-security` and others have archives of
+/// their own, which don't carry other suites.
+fn address_of(codename: &str, targets: &str) -> Option<String> {
     let wanted = format!("{codename} main ");
     targets
         .lines()
         .find_map(|line| line.strip_prefix(&wanted))
         .map(|address| address.trim_end_matches('/').to_owned())
-        .ok_or_else(|| {
-            run::hinted(
-                format!("apt is configured without `{codename} main`: no Debian archive to take packages from"),
-                "add it to /etc/apt/sources.list",
-            )
-        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address_of;
+
+    #[test]
+    fn the_archive_is_the_one_of_the_release_itself() {
+        let targets = "bookworm-security main http://security.example/debian-security/\n\
+                       nodistro main https://other.example/\n\
+                       bookworm contrib http://contrib.example/debian/\n\
+                       bookworm main http://archive.example/debian/\n\
+                       bookworm main http://second.example/debian/\n";
+        assert_eq!(
+            address_of("bookworm", targets).as_deref(),
+            Some("http://archive.example/debian")
+        );
+        assert_eq!(address_of("trixie", targets), None);
+    }
 }

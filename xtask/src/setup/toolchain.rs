@@ -17,7 +17,7 @@ use crate::{paths, run};
 const CHOSEN_BY_HAND: &str = "PUBLISHER_BPF_TOOLCHAIN";
 const DISTRO: &str = "distro";
 const CORE: &str = "lib/rustlib/src/rust/library/core";
-const LINKER_VERSION: &str = "0.13";
+const LINKER_VERSION: &str = "0.13.0";
 const LLVM: &str = "/usr/lib/llvm-22";
 
 pub struct Toolchain {

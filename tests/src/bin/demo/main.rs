@@ -32,7 +32,10 @@ fn main() -> ExitCode {
 fn finish(outcome: Result<()>, clean: bool) -> ExitCode {
     match outcome {
         // What an interrupted step says about itself is of no interest.
-        _ if interrupt::happened() => ExitCode::from(130),
+        _ if interrupt::happened() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
         Ok(()) if clean => ExitCode::SUCCESS,
         Ok(()) => ExitCode::FAILURE,
         Err(error) => {
