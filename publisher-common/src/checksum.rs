@@ -7,11 +7,12 @@
 //!
 //! Words are taken in memory order ("native endian"): the ones' complement sum does not care, as
 //! long as everybody does the same.
+use zerocopy::FromZeros;
 
 /// What a checksum has to be corrected by, as a 32-bit ones' complement sum.
 ///
 /// The value is what `bpf_l4_csum_replace` takes as `to` when its `from` and its size are 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[must_use]
 pub struct Difference(u64);
 

@@ -29,6 +29,10 @@ pub trait Tables {
     /// UDP a bound socket.
     fn has_socket(&self, flow: &ForwardKey) -> bool;
 
+    /// An established session by the client's flow, and its container link.
+    fn forward_and_link(&mut self, key: &ForwardKey) -> Option<(&mut Forward, Option<&Link>)>;
+    /// An established session by the container's flow, and its container link.
+    fn reverse_and_link(&mut self, key: &ReplyKey) -> Option<(&mut Reverse, Option<&Link>)>;
     /// An established session by the client's flow.
     fn forward(&mut self, key: &ForwardKey) -> Option<&mut Forward>;
     /// An established session by the container's flow.

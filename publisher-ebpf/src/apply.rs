@@ -132,7 +132,7 @@ fn replace<const L2: usize, const N: usize>(
 #[inline(always)]
 fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
     if L2 == ETHERNET_LENGTH {
-        let field = window::<2>(context, ETHERTYPE).ok_or(FAILED)?;
+        let Some(field) = window::<2>(context, ETHERTYPE) else { return Err(FAILED) };
         // SAFETY: `window` has checked the bounds.
         unsafe { *field = ethertype.to_ne_bytes() };
     }
@@ -171,11 +171,12 @@ fn fields<const CHECKSUM: usize>(
     rewrite: &TransportRewrite,
     flags: u64,
 ) -> Result<(), Stop> {
-    let ports = window::<4>(context, start).ok_or(FAILED)?;
+    let Some(ports) = window::<4>(context, start) else { return Err(FAILED) };
     // SAFETY: `window` has checked the bounds.
     unsafe { *ports = rewrite.ports };
     let skb = context.skb.skb.cast();
-    if let Some(patch) = rewrite.mss {
+    let patch = &rewrite.mss;
+    if patch.is_some() {
         let at = (start + patch.offset as usize) as u32;
         // SAFETY: the helper reads 2 bytes, which are there.
         if unsafe { bpf_skb_store_bytes(skb, at, patch.new.as_ptr().cast(), 2, 0) } != 0 {
@@ -203,7 +204,7 @@ fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Sto
     if unsafe { bpf_skb_change_head(context.skb.skb.cast(), ETHERNET_LENGTH as u32, 0) } != 0 {
         return Err(FAILED);
     }
-    let header = window::<ETHERNET_LENGTH>(context, 0).ok_or(FAILED)?;
+    let Some(header) = window::<ETHERNET_LENGTH>(context, 0) else { return Err(FAILED) };
     let [destination, source] = addresses;
     // SAFETY: `window` has checked the bounds.
     let header = unsafe { &mut *header };

@@ -54,14 +54,16 @@ fn verdict(result: Result<i32, Stop>) -> i32 {
 
 #[inline(always)]
 fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let packet = Window::<L2>::open(context, window::ETHERTYPE_IPV6).ok_or(Stop::Pass)?;
+    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+        return Err(Stop::Pass);
+    };
     let mut tables = Kernel::new(context);
     match to_container::classify(&packet) {
         to_container::Kind::Flow => {
             let arrival = packet.arrival();
-            let work = maps::workspace().ok_or(Stop::Pass)?;
-            let to = to_container::decide(&packet, &arrival, work, &mut tables)?;
-            apply::to_container::<L2>(context, &to)
+            let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
+            to_container::decide(&packet, &arrival, work, &mut tables)?;
+            apply::to_container::<L2>(context, &work.to_container)
         }
         to_container::Kind::Error => client_error::<L2>(context),
         to_container::Kind::Extended => Err(extended::<L2>(context)),
@@ -71,8 +73,10 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
 
 #[inline(never)]
 fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let packet = Window::<L2>::open(context, window::ETHERTYPE_IPV6).ok_or(Stop::Pass)?;
-    let work = maps::error_workspace().ok_or(Stop::Pass)?;
+    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+        return Err(Stop::Pass);
+    };
+    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
     let error = errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
     apply::error_to_container::<L2>(context, &error, &work.frag_needed)
@@ -88,15 +92,16 @@ fn extended<const L2: usize>(context: &TcContext) -> Stop {
 
 #[inline(always)]
 fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let packet =
-        Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4).ok_or(Stop::Pass)?;
+    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+        return Err(Stop::Pass);
+    };
     let mut tables = Kernel::new(context);
     match to_client::classify(&packet, &tables)? {
         to_client::Kind::Flow => {
             let arrival = packet.arrival();
-            let work = maps::workspace().ok_or(Stop::Pass)?;
-            let to = to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
-            apply::to_client(context, &to)
+            let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
+            to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
+            apply::to_client(context, &work.to_client)
         }
         to_client::Kind::Error => container_error::<BRIDGE>(context),
     }
@@ -104,9 +109,10 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
 
 #[inline(never)]
 fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let packet =
-        Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4).ok_or(Stop::Pass)?;
-    let work = maps::error_workspace().ok_or(Stop::Pass)?;
+    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+        return Err(Stop::Pass);
+    };
+    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
     let uplink =
         errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;

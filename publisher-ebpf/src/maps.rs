@@ -164,6 +164,26 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn forward_and_link(
+        &mut self,
+        key: &ForwardKey,
+    ) -> Option<(&mut layout::Forward, Option<&layout::Link>)> {
+        let entry = shared(FORWARD.get_ptr_mut(key))?;
+        let link = LINKS.get(entry.session.link.index);
+        Some((entry, link))
+    }
+
+    #[inline(always)]
+    fn reverse_and_link(
+        &mut self,
+        key: &ReplyKey,
+    ) -> Option<(&mut layout::Reverse, Option<&layout::Link>)> {
+        let entry = shared(REVERSE.get_ptr_mut(key))?;
+        let link = LINKS.get(entry.session.link.index);
+        Some((entry, link))
+    }
+
+    #[inline(always)]
     fn forward(&mut self, key: &ForwardKey) -> Option<&mut layout::Forward> {
         shared(FORWARD.get_ptr_mut(key))
     }

@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 pub use links::LinkTable;
-pub(crate) use publications::number;
 pub use publications::{Source, source_of};
 
 /// What is known about each target.

@@ -1,1 +1,72 @@
-fn main() {}
+//! The project's commands: `cargo xtask setup | demo | test`.
+//!
+//! Every verb but `setup` looks first whether something is missing on this machine, and runs `setup` for it.
+
+mod demo;
+mod paths;
+mod residue;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Publisher's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what this machine lacks to build and test Publisher, and say what was done
+    Setup,
+    /// Publish a container's port and fetch a page through it over IPv6, in namespaces of its own
+    Demo {
+        /// With a real Docker engine, run with its userland proxy off
+        #[arg(long)]
+        docker: bool,
+    },
+    /// Run every check and test: format, lints, unit and property tests, end-to-end tests, old kernels
+    Test {
+        /// Also the long runs
+        #[arg(long)]
+        full: bool,
+        /// Only tests whose name contains this (skips format and lints)
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (message, hint) = run::message_and_hint(&error);
+            eprintln!("error: {message}");
+            if let Some(hint) = hint {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup => setup::run(),
+        Verb::Demo { docker } => {
+            run::need_root("demo")?;
+            setup::ensure()?;
+            demo::run(docker)
+        }
+        Verb::Test { full, filter } => {
+            run::need_root("test")?;
+            setup::ensure()?;
+            test::run(full, filter.as_deref())
+        }
+    }
+}

@@ -64,20 +64,25 @@ pub fn from_client<P: Packet, T: Tables>(
     work: &mut ErrorWorkspace,
     tables: &mut T,
 ) -> Decision<ErrorToContainer> {
-    let outer = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
-    let icmp = packet.view::<ICMP_LENGTH>(IPV6_LENGTH).ok_or(Stop::Pass)?;
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    let outer = Ipv6Header::of(bytes);
+    let Some(icmp) = packet.view::<ICMP_LENGTH>(IPV6_LENGTH) else { return Err(Stop::Pass) };
     let (kind, mtu) = (icmp[0], u32::from_be_bytes([icmp[4], icmp[5], icmp[6], icmp[7]]));
     if kind == 0 || kind > LAST_ERROR {
         return Err(Stop::Pass);
     }
-    let inner = packet.view::<IPV6_LENGTH>(IPV6_LENGTH + ICMP_LENGTH).ok_or(Stop::Pass)?;
+    let Some(inner) = packet.view::<IPV6_LENGTH>(IPV6_LENGTH + ICMP_LENGTH) else {
+        return Err(Stop::Pass);
+    };
     let inner = Ipv6Header::of(inner);
     if !matches!(inner.next_header, protocol::TCP | protocol::UDP)
         || inner.source != outer.destination
     {
         return Err(Stop::Pass);
     }
-    let start = packet.view::<8>(2 * IPV6_LENGTH + ICMP_LENGTH).ok_or(Stop::Pass)?;
+    let Some(start) = packet.view::<8>(2 * IPV6_LENGTH + ICMP_LENGTH) else {
+        return Err(Stop::Pass);
+    };
     let host_port = [start[0], start[1]];
     if !is_published(tables, inner.next_header, host_port) {
         return Err(Stop::Pass);
@@ -91,13 +96,13 @@ pub fn from_client<P: Packet, T: Tables>(
         protocol: inner.next_header,
         reserved: [0; 3],
     };
-    let entry = tables.forward(&work.flow).ok_or(Stop::Pass)?;
+    let Some(entry) = tables.forward(&work.flow) else { return Err(Stop::Pass) };
     work.reply = entry.reply;
     let handle = entry.session.link;
     if kind != PACKET_TOO_BIG {
         return Err(Stop::Drop(Reason::IcmpError));
     }
-    let link = tables.link(handle.index).ok_or(Stop::Drop(Reason::TargetGone))?;
+    let Some(link) = tables.link(handle.index) else { return Err(Stop::Drop(Reason::TargetGone)) };
     if !link.serves(handle.generation) {
         return Err(Stop::Drop(Reason::TargetGone));
     }
@@ -118,7 +123,8 @@ pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
     work: &mut ErrorWorkspace,
     tables: &mut T,
 ) -> Decision<Uplink> {
-    let outer = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let outer = Ipv4Header::of(bytes);
     let Some(icmp) = packet.view::<ICMP_LENGTH>(IPV4_LENGTH) else {
         return Err(miss(outer, tables));
     };
@@ -151,10 +157,12 @@ pub fn from_container<const BRIDGE: bool, P: Packet, T: Tables>(
         protocol: inner.protocol,
         reserved: [0; 3],
     };
-    let Some(entry) = tables.reverse(&work.reply) else { return Err(miss(outer, tables)) };
+    let Some((entry, link)) = tables.reverse_and_link(&work.reply) else {
+        return Err(miss(outer, tables));
+    };
     work.flow = entry.forward;
     let session = entry.session;
-    check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
+    check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
     if (kind, code) != (3, 4) {
         return Err(Stop::Drop(Reason::IcmpError));
     }

@@ -18,6 +18,7 @@ mod work;
 use crate::layout::{Link, link_flags};
 use crate::reason::Reason;
 use crate::translate::TransportRewrite;
+use zerocopy::FromZeros;
 
 pub use transport::Transport;
 pub use work::Workspace;
@@ -32,10 +33,15 @@ pub enum Stop {
 }
 
 /// What to do with a packet, or why nothing is done.
+///
+/// It carries small numbers only, no reference and no large value (those go to the [`Workspace`]):
+/// the compiler lays the value over the reason, and computes with the one where the verifier sees
+/// the other. Hence also `let … else` where `ok_or` would be shorter.
 pub type Decision<T> = Result<T, Stop>;
 
 /// Where a translated packet goes to the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
+#[repr(u32)]
 pub enum Exit {
     /// Into the container, through the host's side of its veth.
     Peer(u32),
@@ -57,9 +63,7 @@ impl Exit {
 }
 
 /// A client's packet as the container gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// Aligned for the verifier, which takes aligned accesses to the stack only.
-#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct ToContainer {
     /// The IPv4 header, in place of the IPv6 header.
     pub header: [u8; 20],
@@ -72,9 +76,7 @@ pub struct ToContainer {
 }
 
 /// A container's packet as the client gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// Aligned as above.
-#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct ToClient {
     /// The IPv6 header, in place of the IPv4 header.
     pub header: [u8; 40],
@@ -85,7 +87,7 @@ pub struct ToClient {
 }
 
 /// The interface that a reply leaves by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct Uplink {
     /// Interface index.
     pub ifindex: u32,

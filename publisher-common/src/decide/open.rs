@@ -58,7 +58,8 @@ pub(super) fn reopen<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decisio
 #[inline(never)]
 pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     let ifindex = work.arrival.ifindex;
-    work.publication = *publication(&work.flow, ifindex, tables).ok_or(Stop::Pass)?;
+    let Some(found) = publication(&work.flow, ifindex, tables) else { return Err(Stop::Pass) };
+    work.publication = *found;
     set_candidates(work, tables)?;
     let opens = work.transport.opens();
     if let Some(class) = find(opens, work, tables) {
@@ -85,7 +86,7 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
 
 #[inline(always)]
 fn set_candidates<T: Tables>(work: &mut Workspace, tables: &T) -> Decision<()> {
-    let config = tables.config().ok_or(Stop::Pass)?;
+    let Some(config) = tables.config() else { return Err(Stop::Pass) };
     work.candidates = if work.publication.source == source_mode::GATEWAY {
         let gateway = tables.link(work.publication.link).map_or([0; 4], |link| link.gateway);
         Candidates::of_gateway(config, &work.flow, gateway)

@@ -2,12 +2,12 @@
 
 use super::to_container::segment_limit;
 use super::{Decision, Stop, ToClient, Transport, Uplink, Workspace, close, establish};
-use crate::layout::{Class, Handle, Link, ReplyKey, Session, State, Timeouts, session_flags};
+use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::translate::{TransportRewrite, clamp_mss, ipv6_header};
-use crate::wire::{IPV4_LENGTH, Ipv4Header, TcpHeader, protocol, tcp_flags};
+use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv6_header};
+use crate::wire::{IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
 
 /// Which way of the translator a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +22,12 @@ pub enum Kind {
 /// gateway mode. `Err` for everything that is decided by that alone.
 #[inline(always)]
 pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> {
-    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
     if header.version() != 4 {
         return Err(Stop::Pass);
     }
-    let config = tables.config().ok_or(Stop::Pass)?;
+    let Some(config) = tables.config() else { return Err(Stop::Pass) };
     let plain = header.version_length == Ipv4Header::VERSION_LENGTH && !header.is_fragment();
     if config.is_alias(header.destination) {
         return match header.protocol {
@@ -41,7 +42,7 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     }
     match header.protocol {
         protocol::TCP | protocol::UDP if plain => {
-            let ports = packet.view::<4>(IPV4_LENGTH).ok_or(Stop::Pass)?;
+            let Some(ports) = packet.view::<4>(IPV4_LENGTH) else { return Err(Stop::Pass) };
             if config.is_gateway_port([ports[2], ports[3]]) {
                 Ok(Kind::Flow)
             } else {
@@ -50,7 +51,7 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
         }
         protocol::ICMP if plain => {
             // The port of the embedded packet's source, at the end of IPv4, ICMP and IPv4 headers.
-            let ports = packet.view::<4>(2 * IPV4_LENGTH + 8).ok_or(Stop::Pass)?;
+            let Some(ports) = packet.view::<4>(2 * IPV4_LENGTH + 8) else { return Err(Stop::Pass) };
             if config.is_gateway_port([ports[0], ports[1]]) {
                 Ok(Kind::Error)
             } else {
@@ -61,7 +62,7 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     }
 }
 
-/// Decides on a packet of [`Kind::Flow`]. `BRIDGE` says that it came by the bridge rather than by
+/// Decides on a packet of [`Kind::Flow`]: [`Workspace::to_client`] says what to do. `BRIDGE` says that it came by the bridge rather than by
 /// the host's side of a veth.
 #[inline(always)]
 pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
@@ -69,8 +70,9 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     arrival: &Arrival,
     work: &mut Workspace,
     tables: &mut T,
-) -> Decision<ToClient> {
-    let header = Ipv4Header::of(packet.view::<IPV4_LENGTH>(0).ok_or(Stop::Pass)?);
+) -> Decision<()> {
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
     let transport = Transport::read::<IPV4_LENGTH, P>(packet, header.protocol)?;
     work.reply = ReplyKey {
         target: header.source,
@@ -83,58 +85,53 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     work.transport = transport;
     work.arrival = *arrival;
 
-    let (link, uplink) = match tables.reverse(&work.reply) {
-        Some(entry) => {
+    let (link, uplink) = match tables.reverse_and_link(&work.reply) {
+        Some((entry, link)) => {
             let session = entry.session;
-            check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
-            established_sent(&session, work, tables);
+            check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
+            if entry.last_seen != arrival.now {
+                entry.last_seen = arrival.now;
+            }
+            entry.usage.count(arrival);
+            work.flow = entry.forward;
+            if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
+                close::note(session_flags::CONTAINER_FIN, work, tables);
+            }
             (session.link, uplink_of(session.uplink, session.flags))
         }
         None => {
-            let class = find(work, tables).ok_or_else(|| miss(header, tables))?;
+            let Some(class) = find(work, tables) else { return Err(miss(header, tables)) };
             let session = work.transient.session;
-            check_link::<BRIDGE, P, T>(packet, arrival, session.link, tables)?;
+            let link = tables.link(session.link.index);
+            check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
             container_sent(class, work, tables);
             (session.link, uplink_of(session.uplink, session.flags))
         }
     };
 
     check(header, &transport, arrival.length)?;
-    let Workspace { flow, reply, .. } = &*work;
+    let Workspace { flow, reply, to_client, .. } = work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
-    let limit = if transport.has(tcp_flags::SYN) {
-        tables.link(link.index).and_then(|link| segment_limit(link, uplink.ifindex, tables))
-    } else {
-        None
+    let mss = match tables.link(link.index) {
+        Some(link) if transport.has(tcp_flags::SYN) => {
+            let limit = segment_limit(link, uplink.ifindex, tables);
+            clamp_mss::<IPV4_LENGTH, P>(packet, &transport, limit)
+        }
+        _ => MssPatch::NONE,
     };
     let rewrite =
-        TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d])
-            .with_mss(limit.and_then(|limit| {
-                let tcp = TcpHeader::of(packet.view::<20>(IPV4_LENGTH)?);
-                clamp_mss(packet, IPV4_LENGTH, tcp, limit)
-            }));
-    Ok(ToClient { header: ipv6_header(header, flow.host, flow.client), transport: rewrite, uplink })
+        TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d]);
+    *to_client = ToClient {
+        header: ipv6_header(header, flow.host, flow.client),
+        transport: rewrite.with_mss(mss),
+        uplink,
+    };
+    Ok(())
 }
 
 #[inline(always)]
 const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
-}
-
-/// The container has sent a packet of the established session `work.reply`. Leaves the client's flow
-/// in `work.flow`.
-#[inline(always)]
-fn established_sent<T: Tables>(session: &Session, work: &mut Workspace, tables: &mut T) {
-    let now = work.arrival.now;
-    let Some(entry) = tables.reverse(&work.reply) else { return };
-    if entry.last_seen != now {
-        entry.last_seen = now;
-    }
-    entry.usage.count(&work.arrival);
-    work.flow = entry.forward;
-    if work.transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
-        close::note(session_flags::CONTAINER_FIN, work, tables);
-    }
 }
 
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
@@ -170,13 +167,13 @@ fn check(header: &Ipv4Header, transport: &Transport, length: u32) -> Decision<()
 /// A reply must come by its session's own container link: by the veth where it is known, else by the
 /// bridge from the target's hardware address. A neighbour container can't answer in its place.
 #[inline(always)]
-pub(super) fn check_link<const BRIDGE: bool, P: Packet, T: Tables>(
+pub(super) fn check_link<const BRIDGE: bool, P: Packet>(
     packet: &P,
     arrival: &Arrival,
     expected: Handle,
-    tables: &T,
+    link: Option<&Link>,
 ) -> Decision<()> {
-    let link = tables.link(expected.index).ok_or(Stop::Drop(Reason::TargetGone))?;
+    let Some(link) = link else { return Err(Stop::Drop(Reason::TargetGone)) };
     if !link.serves(expected.generation) {
         return Err(Stop::Drop(Reason::TargetGone));
     }

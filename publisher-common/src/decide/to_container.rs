@@ -5,8 +5,8 @@ use crate::layout::{ForwardKey, Link, address_scope, port_bit, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::translate::{TransportRewrite, clamp_mss, ipv4_header, mss_limit};
-use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, TcpHeader, protocol, tcp_flags};
+use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit};
+use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
 use zerocopy::FromZeros;
 
 /// Extension headers that are walked before giving up.
@@ -56,15 +56,16 @@ pub(super) struct Route {
     pub number: u16,
 }
 
-/// Decides on a packet of [`Kind::Flow`].
+/// Decides on a packet of [`Kind::Flow`]: [`Workspace::to_container`] says what to do.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
     arrival: &Arrival,
     work: &mut Workspace,
     tables: &mut T,
-) -> Decision<ToContainer> {
-    let header = Ipv6Header::of(packet.view::<IPV6_LENGTH>(0).ok_or(Stop::Pass)?);
+) -> Decision<()> {
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv6Header::of(bytes);
     let transport = Transport::read::<IPV6_LENGTH, P>(packet, header.next_header)?;
     if !is_published(tables, transport.protocol, transport.destination_port()) {
         return Err(Stop::Pass);
@@ -73,8 +74,8 @@ pub fn decide<P: Packet, T: Tables>(
     work.transport = transport;
     work.arrival = *arrival;
 
-    match tables.forward(&work.flow) {
-        Some(entry) => {
+    match tables.forward_and_link(&work.flow) {
+        Some((entry, found)) => {
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
@@ -82,7 +83,7 @@ pub fn decide<P: Packet, T: Tables>(
             work.reply = entry.reply;
             let (link, flags) = (entry.session.link, entry.session.flags);
             work.route = Route { link: link.index, number: entry.usage.packets as u16 };
-            if !tables.link(link.index).is_some_and(|found| found.serves(link.generation)) {
+            if !found.is_some_and(|found| found.serves(link.generation)) {
                 open::reopen(work, tables)?;
             } else if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(flags) {
                 close::note(session_flags::CLIENT_FIN, work, tables);
@@ -92,29 +93,32 @@ pub fn decide<P: Packet, T: Tables>(
     }
 
     check(header, &transport, arrival.length)?;
-    let Workspace { reply, route, .. } = &*work;
-    let link = tables.link(route.link).ok_or(Stop::Drop(Reason::TargetDown))?;
-    let limit = if transport.has(tcp_flags::SYN) {
-        segment_limit(link, arrival.ifindex, tables)
+    let Workspace { reply, route, to_container, .. } = work;
+    let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };
+    let mss = if transport.has(tcp_flags::SYN) {
+        let limit = segment_limit(link, arrival.ifindex, tables);
+        clamp_mss::<IPV6_LENGTH, P>(packet, &transport, limit)
     } else {
-        None
+        MssPatch::NONE
     };
-    let rewrite =
-        TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
-            .with_mss(limit.and_then(|limit| {
-                let tcp = TcpHeader::of(packet.view::<20>(IPV6_LENGTH)?);
-                clamp_mss(packet, IPV6_LENGTH, tcp, limit)
-            }));
+    let rewrite = TransportRewrite::to_container(
+        &reply,
+        &header.source,
+        &header.destination,
+        transport.ports,
+    )
+    .with_mss(mss);
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
     // Sessions between the same two addresses start at different numbers.
     let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
-    Ok(ToContainer {
+    *to_container = ToContainer {
         header: ipv4_header(header, reply.alias, reply.target, wire, identification),
         transport: rewrite,
         exit: Exit::of(link),
         ethernet: [link.mac, link.device_mac],
-    })
+    };
+    Ok(())
 }
 
 /// Decides on a packet of [`Kind::Extended`]: extension headers and fragments aren't translated yet,
@@ -217,6 +221,8 @@ fn check(header: &Ipv6Header, transport: &Transport, length: u32) -> Decision<()
 
 /// The MSS that the client's uplink and the container's link both carry.
 #[inline(always)]
-pub(super) fn segment_limit<T: Tables>(link: &Link, ifindex: u32, tables: &T) -> Option<u16> {
-    Some(mss_limit(tables.uplink(ifindex)?.mtu, link.mtu))
+pub(super) fn segment_limit<T: Tables>(link: &Link, ifindex: u32, tables: &T) -> u16 {
+    // An uplink that isn't in the table sets no limit.
+    let uplink = tables.uplink(ifindex).map_or(u32::MAX, |uplink| uplink.mtu);
+    mss_limit(uplink, link.mtu)
 }

@@ -31,7 +31,8 @@ impl Transport {
     pub fn read<const START: usize, P: Packet>(packet: &P, number: u8) -> Decision<Self> {
         match number {
             protocol::TCP => {
-                let tcp = TcpHeader::of(packet.view::<20>(START).ok_or(Stop::Pass)?);
+                let Some(bytes) = packet.view::<20>(START) else { return Err(Stop::Pass) };
+                let tcp = TcpHeader::of(bytes);
                 Ok(Self {
                     ports: tcp.ports,
                     sequence: u32::from_be_bytes(tcp.sequence),
@@ -43,7 +44,8 @@ impl Transport {
                 })
             }
             protocol::UDP => {
-                let udp = UdpHeader::of(packet.view::<8>(START).ok_or(Stop::Pass)?);
+                let Some(bytes) = packet.view::<8>(START) else { return Err(Stop::Pass) };
+                let udp = UdpHeader::of(bytes);
                 Ok(Self {
                     ports: udp.ports,
                     sequence: 0,

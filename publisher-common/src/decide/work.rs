@@ -1,7 +1,7 @@
 //! Room for what is too large for the stack.
 
-use super::Transport;
 use super::to_container::Route;
+use super::{ToClient, ToContainer, Transport};
 use crate::alias::Candidates;
 use crate::layout::{Alias, Forward, ForwardKey, Publication, ReplyKey, Reverse, Transient};
 use crate::packet::Arrival;
@@ -27,6 +27,10 @@ pub struct Workspace {
     pub(super) publication: Publication,
     /// What it may be given.
     pub(super) candidates: Candidates,
+    /// The decision about a client's packet.
+    pub to_container: ToContainer,
+    /// The decision about a container's packet.
+    pub to_client: ToClient,
     /// A new entry.
     pub(super) transient: Transient,
     /// A new entry.

@@ -23,27 +23,25 @@ pub enum Outcome {
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
-    match to_container::classify(&packet) {
+    let result = match to_container::classify(&packet) {
         to_container::Kind::Flow => {
-            match to_container::decide(&packet, arrival, &mut Workspace::new(), tables) {
-                Ok(to) => {
-                    Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
-                }
-                Err(stop) => Outcome::Stop(stop),
-            }
+            let mut work = Workspace::new();
+            to_container::decide(&packet, arrival, &mut work, tables).map(|()| {
+                let to = &work.to_container;
+                Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
+            })
         }
         to_container::Kind::Error => {
             let mut work = ErrorWorkspace::new();
-            match errors::from_client(&packet, arrival, &mut work, tables) {
-                Ok(error) => Outcome::ToContainer(work.frag_needed.to_vec(), error.exit),
-                Err(stop) => Outcome::Stop(stop),
-            }
+            errors::from_client(&packet, arrival, &mut work, tables)
+                .map(|error| Outcome::ToContainer(work.frag_needed.to_vec(), error.exit))
         }
         to_container::Kind::Extended => {
-            Outcome::Stop(to_container::decide_extended(&packet, arrival, tables))
+            Err(to_container::decide_extended(&packet, arrival, tables))
         }
-        to_container::Kind::Other => Outcome::Stop(Stop::Pass),
-    }
+        to_container::Kind::Other => Err(Stop::Pass),
+    };
+    result.unwrap_or_else(Outcome::Stop)
 }
 
 /// What a container link's program does with an Ethernet frame; `BRIDGE` as in
@@ -54,26 +52,22 @@ pub fn from_container<const BRIDGE: bool>(
     tables: &mut MemoryTables,
 ) -> Outcome {
     let Some(packet) = SlicePacket::of_frame(frame) else { return Outcome::Stop(Stop::Pass) };
-    let bytes = packet.bytes;
-    match to_client::classify(&packet, tables) {
-        Ok(to_client::Kind::Flow) => {
-            match to_client::decide::<BRIDGE, _, _>(&packet, arrival, &mut Workspace::new(), tables)
-            {
-                Ok(to) => {
-                    Outcome::ToClient(translate(bytes, 20, &to.header, &to.transport), to.uplink)
-                }
-                Err(stop) => Outcome::Stop(stop),
-            }
+    let result = to_client::classify(&packet, tables).and_then(|kind| match kind {
+        to_client::Kind::Flow => {
+            let mut work = Workspace::new();
+            to_client::decide::<BRIDGE, _, _>(&packet, arrival, &mut work, tables).map(|()| {
+                let to = &work.to_client;
+                let bytes = translate(packet.bytes, 20, &to.header, &to.transport);
+                Outcome::ToClient(bytes, to.uplink)
+            })
         }
-        Ok(to_client::Kind::Error) => {
+        to_client::Kind::Error => {
             let mut work = ErrorWorkspace::new();
-            match errors::from_container::<BRIDGE, _, _>(&packet, arrival, &mut work, tables) {
-                Ok(uplink) => Outcome::ToClient(work.packet_too_big.to_vec(), uplink),
-                Err(stop) => Outcome::Stop(stop),
-            }
+            errors::from_container::<BRIDGE, _, _>(&packet, arrival, &mut work, tables)
+                .map(|uplink| Outcome::ToClient(work.packet_too_big.to_vec(), uplink))
         }
-        Err(stop) => Outcome::Stop(stop),
-    }
+    });
+    result.unwrap_or_else(Outcome::Stop)
 }
 
 fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite) -> Vec<u8> {
@@ -81,7 +75,8 @@ fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite
     result.extend_from_slice(&bytes[old..]);
     let transport = &mut result[header.len()..];
     transport[..4].copy_from_slice(&rewrite.ports);
-    if let Some(patch) = rewrite.mss {
+    let patch = rewrite.mss;
+    if patch.is_some() {
         let at = patch.offset as usize;
         transport[at..at + 2].copy_from_slice(&patch.new);
     }

@@ -115,6 +115,18 @@ impl Tables for MemoryTables {
         self.sockets.contains(flow)
     }
 
+    fn forward_and_link(&mut self, key: &ForwardKey) -> Option<(&mut Forward, Option<&Link>)> {
+        let entry = self.forward.get_mut(key)?;
+        let link = self.links.get(entry.session.link.index as usize);
+        Some((entry, link))
+    }
+
+    fn reverse_and_link(&mut self, key: &ReplyKey) -> Option<(&mut Reverse, Option<&Link>)> {
+        let entry = self.reverse.get_mut(key)?;
+        let link = self.links.get(entry.session.link.index as usize);
+        Some((entry, link))
+    }
+
     fn forward(&mut self, key: &ForwardKey) -> Option<&mut Forward> {
         self.forward.get_mut(key)
     }

@@ -10,9 +10,10 @@ pub use mss::{MssPatch, clamp_mss, mss_limit};
 
 use crate::checksum::Difference;
 use crate::layout::ReplyKey;
+use zerocopy::FromZeros;
 
 /// What changes behind the IP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct TransportRewrite {
     /// TCP or UDP.
     pub protocol: u8,
@@ -23,8 +24,8 @@ pub struct TransportRewrite {
     pub pseudo_header: Difference,
     /// By how much the transport header itself changes: ports and MSS.
     pub fields: Difference,
-    /// A new MSS option, if it has to be lowered.
-    pub mss: Option<MssPatch>,
+    /// A new MSS option, where it has to be lowered.
+    pub mss: MssPatch,
 }
 
 impl TransportRewrite {
@@ -49,7 +50,7 @@ impl TransportRewrite {
                 .add(reply.alias)
                 .add(reply.target),
             fields: Difference::new().remove(old_ports).add(ports),
-            mss: None,
+            mss: MssPatch::NONE,
         }
     }
 
@@ -72,17 +73,17 @@ impl TransportRewrite {
                 .add_ipv6(client)
                 .add_ipv6(host),
             fields: Difference::new().remove(old_ports).add(ports),
-            mss: None,
+            mss: MssPatch::NONE,
         }
     }
 
     /// Lowers the MSS option too.
     #[inline(always)]
     #[must_use]
-    pub fn with_mss(mut self, patch: Option<MssPatch>) -> Self {
-        if let Some(patch) = patch {
+    pub fn with_mss(mut self, patch: MssPatch) -> Self {
+        if patch.is_some() {
             self.fields = patch.note(self.fields);
-            self.mss = Some(patch);
+            self.mss = patch;
         }
         self
     }

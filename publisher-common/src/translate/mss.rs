@@ -1,8 +1,9 @@
 //! The maximum segment size of SYN and SYN-ACK, lowered to what both sides' links carry (rule S19).
 
 use crate::checksum::Difference;
+use crate::decide::Transport;
 use crate::packet::Packet;
-use crate::wire::TcpHeader;
+use zerocopy::FromZeros;
 
 /// Largest number of options that are looked at: the option space has 40 bytes.
 const OPTIONS: usize = 12;
@@ -14,9 +15,9 @@ const PADDING: u8 = 1;
 const MSS: u8 = 2;
 
 /// A new value for an MSS option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct MssPatch {
-    /// Offset of the value from the start of the TCP header.
+    /// Offset of the value from the start of the TCP header; 0 where nothing is to be changed.
     pub offset: u8,
     /// The value that stands there.
     pub old: [u8; 2],
@@ -25,11 +26,23 @@ pub struct MssPatch {
 }
 
 impl MssPatch {
+    /// Nothing to change.
+    pub const NONE: Self = Self { offset: 0, old: [0; 2], new: [0; 2] };
+
+    /// Whether there is something to change.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_some(&self) -> bool {
+        self.offset != 0
+    }
+
     /// Notes the change in a checksum difference.
     #[inline(always)]
     pub fn note(&self, difference: Difference) -> Difference {
         // At an odd offset the value's bytes belong to two 16-bit words, the other way round.
-        let word = |[a, b]: [u8; 2]| if self.offset % 2 == 0 { [a, b, 0, 0] } else { [b, a, 0, 0] };
+        let word = |[a, b]: [u8; 2]| {
+            if self.offset.is_multiple_of(2) { [a, b, 0, 0] } else { [b, a, 0, 0] }
+        };
         difference.remove(word(self.old)).add(word(self.new))
     }
 }
@@ -44,47 +57,43 @@ pub const fn mss_limit(ipv6_mtu: u32, ipv4_mtu: u32) -> u16 {
     if limit > 0xffff { 0xffff } else { limit as u16 }
 }
 
-/// Finds the MSS option of a SYN whose TCP header starts at `start`, and says how to lower it to
-/// `limit`; `None` where it is low enough or isn't there.
+/// Finds the MSS option of a SYN whose TCP header starts at `START`, and says how to lower it to
+/// `limit`; [`MssPatch::NONE`] where it is low enough or isn't there.
 #[inline(always)]
-pub fn clamp_mss<P: Packet>(
+pub fn clamp_mss<const START: usize, P: Packet>(
     packet: &P,
-    start: usize,
-    header: &TcpHeader,
+    header: &Transport,
     limit: u16,
-) -> Option<MssPatch> {
-    let end = header.length();
+) -> MssPatch {
+    let end = header.length as usize;
     let mut offset = 20;
     for _ in 0..OPTIONS {
         if offset + 2 > end {
-            return None;
+            return MssPatch::NONE;
         }
-        let [kind, length] = packet.load::<2>(start + offset)?;
+        let Some([kind, length]) = packet.load::<2>(START + offset) else { return MssPatch::NONE };
         match kind {
-            END => return None,
+            END => return MssPatch::NONE,
             PADDING => offset += 1,
             MSS if length == 4 && offset + 4 <= end => {
-                let old = packet.load::<2>(start + offset + 2)?;
+                let Some(old) = packet.load::<2>(START + offset + 2) else { return MssPatch::NONE };
                 if u16::from_be_bytes(old) <= limit {
-                    return None;
+                    return MssPatch::NONE;
                 }
-                return Some(MssPatch {
-                    offset: (offset + 2) as u8,
-                    old,
-                    new: limit.to_be_bytes(),
-                });
+                return MssPatch { offset: (offset + 2) as u8, old, new: limit.to_be_bytes() };
             }
-            _ if length < 2 => return None,
+            _ if length < 2 => return MssPatch::NONE,
             _ => offset += length as usize,
         }
     }
-    None
+    MssPatch::NONE
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::native::SlicePacket;
+    use crate::wire::protocol;
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -100,8 +109,10 @@ mod tests {
 
     fn clamp(options: &[u8], limit: u16) -> Option<MssPatch> {
         let bytes = segment(options);
-        let header = TcpHeader::of(bytes[..20].try_into().expect("20 bytes"));
-        clamp_mss(&SlicePacket::new(&bytes), 0, header, limit)
+        let packet = SlicePacket::new(&bytes);
+        let header = Transport::read::<0, _>(&packet, protocol::TCP).expect("a header");
+        let patch = clamp_mss::<0, _>(&packet, &header, limit);
+        patch.is_some().then_some(patch)
     }
 
     #[test]

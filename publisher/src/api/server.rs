@@ -25,7 +25,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::documents::{
     Clients, Document, Done, Drops, ErrorDocument, Publications, Schema, Sessions,
@@ -52,7 +52,9 @@ pub async fn serve<C: Control>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let socket = listener.take().ok_or_else(|| io::Error::other("the socket is served already"))?;
-    let app = router(control).into_make_service_with_connect_info::<Peer>();
+    let changes = Changes::default();
+    let app = router(Shared { control, changes: changes.clone() })
+        .into_make_service_with_connect_info::<Peer>();
     let (stopping, is_stopping) = oneshot::channel::<()>();
     let server = axum::serve(UnixListener::from_std(socket)?, app).with_graceful_shutdown(async {
         shutdown.await;
@@ -62,14 +64,70 @@ pub async fn serve<C: Control>(
         let _ = is_stopping.await;
         tokio::time::sleep(GRACE).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         served = server => served,
         // Somebody began a request and doesn't end it.
         () = deadline => Ok(()),
+    };
+    changes.finished().await;
+    served
+}
+
+/// What the handlers share.
+struct Shared<C> {
+    control: Arc<C>,
+    changes: Changes,
+}
+
+impl<C> Clone for Shared<C> {
+    fn clone(&self) -> Self {
+        Self { control: Arc::clone(&self.control), changes: self.changes.clone() }
     }
 }
 
-fn router<C: Control>(control: Arc<C>) -> Router {
+/// Changes that are being made. Each runs to its end, whether or not its caller is still there: hyper
+/// drops a handler when the connection closes, and a change that is dropped halfway would leave the
+/// disk and the kernel at odds.
+#[derive(Clone)]
+struct Changes(Arc<Semaphore>);
+
+/// More at once have to wait.
+const MAX_CHANGES: u32 = 1024;
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_CHANGES as usize)))
+    }
+}
+
+impl Changes {
+    /// Runs `change` to its end and logs it for `peer`.
+    async fn run<T: Send + 'static>(
+        &self,
+        peer: Peer,
+        what: String,
+        change: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let permit = Arc::clone(&self.0).acquire_owned().await;
+        let task = tokio::spawn(async move {
+            let done = change.await;
+            peer.log(&what, done.as_ref().err());
+            drop(permit);
+            done
+        });
+        task.await.unwrap_or_else(|_panicked| {
+            Err(ApiError::failed("publisherd failed inside; its log says more"))
+        })
+    }
+
+    /// Waits until every change is made.
+    async fn finished(&self) {
+        // The semaphore is never closed.
+        let _ = self.0.acquire_many(MAX_CHANGES).await;
+    }
+}
+
+fn router<C: Control>(shared: Shared<C>) -> Router {
     let v1 = Router::new()
         .route("/publications", get(list::<C>).post(add::<C>).delete(remove::<C>))
         .route("/sessions", get(sessions::<C>))
@@ -84,7 +142,7 @@ fn router<C: Control>(control: Arc<C>) -> Router {
             other(StatusCode::METHOD_NOT_ALLOWED, "this call has no such method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(control)
+        .with_state(shared)
 }
 
 /// Who is on the other end of a connection, for the log.
@@ -106,11 +164,11 @@ impl Connected<IncomingStream<'_, UnixListener>> for Peer {
 
 impl Peer {
     /// Logs a change, or the attempt at one.
-    fn log(self, change: &str, what: &str, failure: Option<&ApiError>) {
+    fn log(self, what: &str, failure: Option<&ApiError>) {
         let (uid, pid) = (self.uid, self.pid);
         match failure {
-            None => tracing::info!(uid, pid, "{change} {what}"),
-            Some(error) => tracing::warn!(uid, pid, "{change} {what} failed: {error}"),
+            None => tracing::info!(uid, pid, "{what}"),
+            Some(error) => tracing::warn!(uid, pid, "{what} failed: {error}"),
         }
     }
 }
@@ -171,50 +229,47 @@ fn other(status: StatusCode, message: &str) -> Failure {
 type Answer<T> = Result<Json<T>, Failure>;
 
 async fn add<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, changes }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     spec: Result<Json<PublicationSpec>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let Json(spec) = spec?;
-    let what = spec.to_string();
-    let added = control.add(spec).await;
-    peer.log("add", &what, added.as_ref().err());
-    let added = added?;
+    let what = format!("add {spec}");
+    let added = changes.run(peer, what, async move { control.add(spec).await }).await?;
     let status = if added.already { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(Document::new(added))).into_response())
 }
 
 async fn remove<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, changes }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Answer<Publications> {
     let (which, kill) = query?.0.read()?;
     let mut what = match &which {
-        RemoveRequest::One(published) => published.to_string(),
-        RemoveRequest::All => "all".to_owned(),
+        RemoveRequest::One(published) => format!("rm {published}"),
+        RemoveRequest::All => "rm all".to_owned(),
     };
     if kill {
         what.push_str(" with its sessions");
     }
-    let removed = control.remove(which, kill).await;
-    peer.log("rm", &what, removed.as_ref().err());
-    Ok(Json(Publications::new(removed?)))
+    let removed = changes.run(peer, what, async move { control.remove(which, kill).await }).await?;
+    Ok(Json(Publications::new(removed)))
 }
 
-async fn list<C: Control>(State(control): State<Arc<C>>) -> Answer<Publications> {
+async fn list<C: Control>(State(Shared { control, .. }): State<Shared<C>>) -> Answer<Publications> {
     Ok(Json(Publications::new(control.list().await?)))
 }
 
 async fn sessions<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, .. }): State<Shared<C>>,
     query: Result<Query<SessionQuery>, QueryRejection>,
 ) -> Answer<Sessions> {
     Ok(Json(Sessions::new(control.sessions(query?.0.read()).await?)))
 }
 
 async fn whois<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, .. }): State<Shared<C>>,
     alias: Result<Path<Ipv4Addr>, PathRejection>,
     query: Result<Query<WhoisQuery>, QueryRejection>,
 ) -> Answer<Clients> {
@@ -222,21 +277,20 @@ async fn whois<C: Control>(
 }
 
 async fn status<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, .. }): State<Shared<C>>,
 ) -> Answer<super::documents::StatusDocument> {
     Ok(Json(Document::new(control.status().await?)))
 }
 
-async fn drops<C: Control>(State(control): State<Arc<C>>) -> Answer<Drops> {
+async fn drops<C: Control>(State(Shared { control, .. }): State<Shared<C>>) -> Answer<Drops> {
     Ok(Json(Drops::new(control.drops().await?)))
 }
 
 async fn uninstall<C: Control>(
-    State(control): State<Arc<C>>,
+    State(Shared { control, changes }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Answer<Done> {
-    let done = control.uninstall().await;
-    peer.log("uninstall", "", done.as_ref().err());
-    done?;
+    let what = "uninstall".to_owned();
+    changes.run(peer, what, async move { control.uninstall().await }).await?;
     Ok(Json(Done::default()))
 }

@@ -181,14 +181,17 @@ fn bind_private(path: &Path) -> Result<OwnedFd, BindError> {
     Ok(socket)
 }
 
-/// Lets the members of [`GROUP`] in, if there is such a group.
+/// Lets the members of [`GROUP`] in, if there is such a group in `/etc/group`.
 fn open_to_group(path: &Path) -> io::Result<()> {
     let groups = match fs::read_to_string("/etc/group") {
         Ok(groups) => groups,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(group) = group_id(&groups, GROUP) else { return Ok(()) };
+    group_id(&groups, GROUP).map_or(Ok(()), |group| give_to_group(path, group))
+}
+
+fn give_to_group(path: &Path, group: u32) -> io::Result<()> {
     match std::os::unix::fs::lchown(path, None, Some(group)) {
         // Somebody's own daemon, for a test: the file stays their own.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -236,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn the_group_gets_in_only_where_the_file_can_be_given_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.sock");
+        let socket = bind_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        // Nobody's group: only root can give a file to it.
+        give_to_group(&path, 54_321).unwrap();
+        let given = fs::symlink_metadata(&path).unwrap().gid() == 54_321;
+        assert_eq!(given, rustix::process::geteuid().is_root());
+        assert_eq!(mode(&path), if given { 0o660 } else { 0o600 });
+        drop(socket);
+    }
+
+    #[test]
     fn a_living_daemon_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.sock");
@@ -264,7 +281,11 @@ mod tests {
     fn a_dead_socket_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.sock");
-        drop(UnixListener::bind(&path).unwrap());
+        // Without listen(2): a listening one could live on for a moment in a process that another
+        // test is just starting.
+        let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        drop(socket);
         assert!(path.exists());
         let listener = Listener::bind(&path).unwrap();
         assert!(UnixStream::connect(&path).is_ok());

@@ -69,10 +69,12 @@ pub(super) enum Format {
 pub(super) enum Verb {
     /// Publish a port, or a range of ports
     Add {
-        /// [HOST_ADDR:]PORT[-PORT][/PROTO]; without an address on every address of the host,
-        /// without a protocol tcp
+        #[arg(
+            help = "[HOST_ADDR:]PORT[-PORT][/PROTO]; without an address on every address of the host, \
+                    without a protocol tcp"
+        )]
         published: String,
-        /// TARGET_IP:PORT[-PORT], the container by its IPv4 address
+        #[arg(help = "TARGET_IP:PORT[-PORT], the container by its IPv4 address")]
         target: String,
         /// The source address that the container sees: auto, alias or gateway
         #[arg(long, value_name = "SOURCE", default_value_t)]
@@ -80,8 +82,11 @@ pub(super) enum Verb {
     },
     /// End a publication, named exactly as it was added
     Rm {
-        /// [HOST_ADDR:]PORT[-PORT][/PROTO]
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(
+            help = "[HOST_ADDR:]PORT[-PORT][/PROTO]",
+            required_unless_present = "all",
+            conflicts_with = "all"
+        )]
         published: Option<String>,
         /// End every publication
         #[arg(long)]

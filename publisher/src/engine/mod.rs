@@ -1,1 +1,75 @@
-//! x
+//! The daemon's engine: it keeps the datapath as what is published and the host's network ask for.
+//!
+//! Facts change (an `add`, a netlink notice, a timer), [`reconcile`] works out a plan and carries it
+//! out. Requests of the API come by [`control`].
+
+mod clock;
+mod control;
+mod drain;
+mod pool;
+mod reconcile;
+mod reserved;
+mod run;
+mod start;
+mod views;
+
+use crate::config::Config;
+use crate::datapath::Datapath;
+use crate::plan::{Desired, Draining, LinkTable, Resolutions};
+use crate::store::{State, Store};
+use crate::topology::{FirewallFinding, Snapshot, Topology};
+use ipnet::Ipv4Net;
+use publisher_common::layout::Timeouts;
+use reserved::Reserved;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+use tokio::sync::{Mutex, Notify};
+
+pub use start::StartError;
+
+/// The engine; shared by the API and the tasks that follow the host.
+pub struct Engine {
+    config: Config,
+    topology: Topology,
+    /// The network that aliases come from.
+    pool: Ipv4Net,
+    timeouts: Timeouts,
+    started: Instant,
+    /// One reconciliation at a time, so that an older view of the host never overwrites a newer one.
+    reconciling: Mutex<()>,
+    inner: Mutex<Inner>,
+    /// Told when the daemon is to exit.
+    exit: Notify,
+}
+
+/// What changes while the daemon runs.
+struct Inner {
+    /// `None` once it has been uninstalled.
+    datapath: Option<Datapath>,
+    store: Store,
+    state: State,
+    draining: Vec<Draining>,
+    links: LinkTable,
+    /// What was last carried out.
+    applied: Desired,
+    snapshot: Snapshot,
+    resolutions: Resolutions,
+    firewall: Vec<FirewallFinding>,
+    reserved: Reserved,
+    /// What the host's owner should know since the start: damaged files, a pool in use.
+    notices: Vec<String>,
+    /// What went wrong in the last reconciliation.
+    failures: Vec<String>,
+}
+
+impl Engine {
+    /// An address of the alias pool, for route look-ups.
+    fn alias_probe(&self) -> Ipv4Addr {
+        self.pool.hosts().next().unwrap_or(self.pool.network())
+    }
+
+    /// Ready when the daemon is to exit.
+    pub async fn exit_requested(&self) {
+        self.exit.notified().await;
+    }
+}

@@ -25,7 +25,7 @@ pub fn format(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Reads what [`format`] writes. `None` for anything else.
+/// Reads what [`format()`] writes. `None` for anything else.
 pub fn parse(text: &str) -> Option<SystemTime> {
     let field = |at: std::ops::Range<usize>| -> Option<u64> {
         let digits = text.get(at)?;

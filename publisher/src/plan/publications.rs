@@ -1,10 +1,9 @@
 //! Publications as the datapath's keys and values: one entry per port.
 
 use super::{Facts, LinkTable};
-use crate::model::{HostAddress, Protocol, Publication, SourceMode};
+use crate::model::{HostAddress, Publication, SourceMode};
 use crate::topology::{AliasRoute, ResolvedTarget, Snapshot, Unresolved};
 use publisher_common::layout::{self, Handle, PublicationKey, source_mode};
-use publisher_common::wire::protocol;
 use std::collections::BTreeMap;
 
 /// The source that a container sees, and why.
@@ -48,7 +47,7 @@ pub(super) fn plan(
                 host,
                 scope,
                 port: port.to_be_bytes(),
-                protocol: number(spec.protocol()),
+                protocol: spec.protocol().number(),
                 reserved: 0,
             };
             entries.insert(key, entry(publication, target_port, &source, link));
@@ -86,13 +85,5 @@ fn host_key(host: &HostAddress, snapshot: &Snapshot) -> Option<([u8; 16], u32)> 
             let link = snapshot.links.values().find(|link| link.name == name)?;
             Some((octets, link.ifindex))
         }
-    }
-}
-
-/// The protocol's number.
-pub(crate) const fn number(of: Protocol) -> u8 {
-    match of {
-        Protocol::Tcp => protocol::TCP,
-        Protocol::Udp => protocol::UDP,
     }
 }

@@ -213,6 +213,49 @@ fn callers_that_stop_halfway_dont_keep_the_daemon_from_stopping() {
     assert!(!daemon.socket.exists());
 }
 
+/// Sends a good `add` that the daemon takes half a second for, and goes away.
+fn add_and_leave(daemon: &Daemon) {
+    daemon.control.lock().delay = Duration::from_millis(500);
+    let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+    let request = format!(
+        "POST /v1/publications HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{GOOD}",
+        GOOD.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(daemon.control.lock().state.publications().is_empty());
+}
+
+#[test]
+fn a_change_is_made_whole_though_its_caller_left() {
+    let daemon = Daemon::start();
+    add_and_leave(&daemon);
+    let before = Instant::now();
+    while daemon.control.lock().state.publications().is_empty() {
+        assert!(before.elapsed() < Duration::from_secs(10), "it was dropped");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_change_is_made_whole_though_the_daemon_is_asked_to_stop() {
+    let mut daemon = Daemon::start();
+    add_and_leave(&daemon);
+    daemon.stop();
+    assert_eq!(daemon.control.lock().state.publications().len(), 1);
+}
+
+#[test]
+fn a_bug_is_an_answer_too() {
+    let daemon = Daemon::start();
+    daemon.control.lock().panics = true;
+    let (status, json) = post(&daemon, GOOD);
+    assert_eq!((status, &json["error"]["code"]), (500, &"failed".into()));
+    daemon.control.lock().panics = false;
+    unharmed(&daemon);
+}
+
 #[test]
 fn a_hundred_callers_at_once_publish_one_publication() {
     let daemon = Daemon::start();

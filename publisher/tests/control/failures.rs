@@ -11,6 +11,7 @@ use std::process::Stdio;
 use publisher::api::ErrorCode;
 use publisher::api::types::SessionState;
 use publisher::model::Protocol;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
 use crate::support::{Daemon, Done, ctl, failure, session};
 
@@ -139,7 +140,10 @@ fn no_daemon() {
     let hint = "systemctl start publisherd, or run publisherd; -H names another socket";
     let no_answer = format!("no publisherd answers on {}", path.display());
     run().fails(3, &format!("{no_answer}: there is no such socket"), hint);
-    drop(UnixListener::bind(&path).unwrap());
+    // Without listen(2): a listening one could live on for a moment in a process that another test
+    // is just starting.
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     run().fails(3, &format!("{no_answer}: nobody listens there"), hint);
 }
 

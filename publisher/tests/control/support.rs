@@ -32,6 +32,10 @@ pub struct Inner {
     /// The `kill` of each `remove`.
     pub kills: Vec<bool>,
     pub uninstalled: bool,
+    /// How long an `add` takes.
+    pub delay: Duration,
+    /// An `add` panics.
+    pub panics: bool,
     /// Every call fails with this.
     pub broken: Option<ApiError>,
 }
@@ -83,6 +87,12 @@ fn view(publication: &Publication) -> PublicationView {
 
 impl Control for Memory {
     async fn add(&self, spec: PublicationSpec) -> Result<Added, ApiError> {
+        let (delay, panics) = {
+            let inner = self.lock();
+            (inner.delay, inner.panics)
+        };
+        tokio::time::sleep(delay).await;
+        assert!(!panics, "a bug");
         let mut inner = self.working()?;
         let (publication, already) = match conflicts(inner.state.publications(), &spec) {
             Verdict::Already(publication) => (publication.clone(), true),

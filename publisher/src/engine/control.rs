@@ -1,0 +1,157 @@
+//! The API's requests.
+
+use super::{Engine, Inner};
+use crate::api::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
+use crate::api::{ApiError, Control, RemoveRequest, SessionFilter};
+use crate::datapath::DatapathError;
+use crate::model::{PublicationSpec, Verdict, conflicts};
+use crate::store::StoreError;
+use crate::topology::reserved_ports::PortSet;
+use std::net::Ipv4Addr;
+use tracing::info;
+
+impl From<DatapathError> for ApiError {
+    fn from(error: DatapathError) -> Self {
+        Self { hint: error.hint(), ..Self::failed(error.to_string()) }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self { hint: error.hint(), ..Self::failed(error.to_string()) }
+    }
+}
+
+fn uninstalled() -> ApiError {
+    ApiError::failed("this publisherd has been uninstalled and is about to exit")
+}
+
+impl Engine {
+    /// Keeps a publication on disk; says whether it was there before.
+    async fn keep(&self, spec: PublicationSpec) -> Result<(u32, bool), ApiError> {
+        let mut inner = self.inner.lock().await;
+        let Inner { datapath, state, store, .. } = &mut *inner;
+        if datapath.is_none() {
+            return Err(uninstalled());
+        }
+        match conflicts(state.publications(), &spec) {
+            Verdict::Already(publication) => return Ok((publication.id, true)),
+            Verdict::Taken(owner) => return Err(ApiError::taken(&spec, owner)),
+            Verdict::Free => {}
+        }
+        let mut next = state.clone();
+        let publication = next.add(spec)?;
+        store.save(&next)?;
+        *state = next;
+        info!("published {publication}");
+        Ok((publication.id, false))
+    }
+}
+
+impl Control for Engine {
+    async fn add(&self, spec: PublicationSpec) -> Result<Added, ApiError> {
+        let (id, already) = self.keep(spec).await?;
+        if !already {
+            self.look_at_firewall().await;
+        }
+        self.reconcile().await;
+        let mut inner = self.inner.lock().await;
+        let sessions = inner.session_counts().get(&id).copied().unwrap_or(0);
+        let publication =
+            inner.state.publications().iter().find(|publication| publication.id == id);
+        let view = match publication {
+            Some(publication) => inner.publication(publication, sessions),
+            None => return Err(ApiError::failed("the publication was removed at the same moment")),
+        };
+        let mut warnings = view.warnings.clone();
+        if let Some(reason) = &view.path_reason
+            && view.link.is_none()
+        {
+            warnings.push(format!("the target can't be reached now: {reason}"));
+        }
+        warnings.extend(inner.firewall_warnings(self));
+        warnings.extend(inner.failures.iter().cloned());
+        Ok(Added { publication: view, already, warnings })
+    }
+
+    async fn remove(
+        &self,
+        which: RemoveRequest,
+        kill: bool,
+    ) -> Result<Vec<PublicationView>, ApiError> {
+        let views = {
+            let mut inner = self.inner.lock().await;
+            if inner.datapath.is_none() {
+                return Err(uninstalled());
+            }
+            let counts = inner.session_counts();
+            let mut next = inner.state.clone();
+            let removed = match which {
+                RemoveRequest::All => next.clear(),
+                RemoveRequest::One(published) => {
+                    let all = inner.state.publications();
+                    let found = all.iter().find(|other| *other.spec.published() == published);
+                    let Some(found) = found else {
+                        return Err(ApiError::not_published(&published, all));
+                    };
+                    next.remove(found.id).into_iter().collect()
+                }
+            };
+            let views: Vec<_> = removed
+                .iter()
+                .map(|gone| inner.publication(gone, counts.get(&gone.id).copied().unwrap_or(0)))
+                .collect();
+            inner.store.save(&next)?;
+            inner.state = next;
+            for publication in &removed {
+                info!("removed {publication}");
+            }
+            // No new sessions from here on; then the old ones are looked at.
+            inner.apply(self);
+            inner.drain(self, kill)?;
+            views
+        };
+        self.reconcile().await;
+        Ok(views)
+    }
+
+    async fn list(&self) -> Result<Vec<PublicationView>, ApiError> {
+        let mut inner = self.inner.lock().await;
+        let counts = inner.session_counts();
+        let count = |id| counts.get(&id).copied().unwrap_or(0);
+        let all = inner.state.publications().iter();
+        Ok(all.map(|publication| inner.publication(publication, count(publication.id))).collect())
+    }
+
+    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionView>, ApiError> {
+        let mut inner = self.inner.lock().await;
+        let entries = inner.entries()?;
+        let views = entries.iter().map(|entry| inner.session(entry));
+        Ok(views.filter(|view| filter.matches(view)).collect())
+    }
+
+    async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
+        Ok(self.inner.lock().await.whois(alias, port)?)
+    }
+
+    async fn status(&self) -> Result<StatusView, ApiError> {
+        Ok(self.inner.lock().await.status(self))
+    }
+
+    async fn drops(&self) -> Result<Vec<DropView>, ApiError> {
+        Ok(self.inner.lock().await.drops()?)
+    }
+
+    async fn uninstall(&self) -> Result<(), ApiError> {
+        let _one = self.reconciling.lock().await;
+        let mut inner = self.inner.lock().await;
+        let datapath = inner.datapath.take().ok_or_else(uninstalled)?;
+        datapath.uninstall()?;
+        inner.reserved.update(&PortSet::default()).map_err(|error| {
+            ApiError::failed(format!("can't give reserved ports back: {error}"))
+        })?;
+        info!("uninstalled");
+        self.exit.notify_one();
+        Ok(())
+    }
+}

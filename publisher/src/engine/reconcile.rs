@@ -1,0 +1,185 @@
+//! From facts to the datapath: look, plan, carry out.
+
+use super::{Engine, Inner, clock, drain};
+use crate::datapath::{Datapath, DatapathError};
+use crate::plan::{Action, Desired, Facts, Resolutions, plan};
+use crate::topology::SnapshotOptions;
+use crate::topology::reserved_ports::PortSet;
+use futures_util::future::join_all;
+use publisher_common::layout::source_mode;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use tracing::{error, info};
+
+impl Engine {
+    /// Looks at the host and makes the datapath what it should be. Failures are kept for `status` and
+    /// logged; the next reconciliation tries again.
+    pub(super) async fn reconcile(&self) {
+        let _one = self.reconciling.lock().await;
+        // A target's own link must be known before uplinks are chosen, so targets come first.
+        let resolutions = self.resolve_targets().await;
+        let mut inner = self.inner.lock().await;
+        let container_links = container_links(&resolutions, &inner);
+        let options = SnapshotOptions {
+            uplinks: self.config.uplinks.iter().map(|name| name.as_str().to_owned()).collect(),
+            container_links,
+            ignore: BTreeSet::new(),
+        };
+        match self.topology.snapshot(&options).await {
+            Ok(snapshot) => inner.snapshot = snapshot,
+            Err(error) => {
+                inner.fail(format!("can't read the host's interfaces: {error}"));
+                return;
+            }
+        }
+        inner.resolutions = resolutions;
+        inner.failures.clear();
+        inner.apply(self);
+    }
+
+    async fn resolve_targets(&self) -> Resolutions {
+        let targets: BTreeSet<Ipv4Addr> = {
+            let inner = self.inner.lock().await;
+            let published = inner.state.publications().iter().map(|p| p.spec.target());
+            let draining = inner.draining.iter().flat_map(|entry| entry.targets.iter().copied());
+            published.chain(draining).collect()
+        };
+        let probe = self.alias_probe();
+        let look = async |target| (target, self.topology.resolve(target, probe).await);
+        join_all(targets.into_iter().map(look)).await.into_iter().collect()
+    }
+
+    /// Ends sessions that have had their time.
+    pub(super) async fn sweep(&self) {
+        let mut inner = self.inner.lock().await;
+        let Inner { datapath: Some(datapath), state, draining, .. } = &mut *inner else { return };
+        match drain::sweep(datapath, state.publications(), draining, &self.timeouts) {
+            Ok(left) if left != *draining => {
+                *draining = left;
+                drop(inner);
+                self.reconcile().await;
+            }
+            Ok(_) => {}
+            Err(error) => inner.fail(format!("can't end old sessions: {error}")),
+        }
+    }
+}
+
+fn container_links(resolutions: &Resolutions, inner: &Inner) -> BTreeSet<u32> {
+    let now = resolutions.values().flatten().flat_map(|resolved| resolved.container_links());
+    // A container that restarts must not make an uplink of its bridge for a moment.
+    let before =
+        inner.resolutions.values().flatten().flat_map(|resolved| resolved.container_links());
+    now.chain(before).collect()
+}
+
+impl Inner {
+    /// Plans and carries out.
+    pub(super) fn apply(&mut self, engine: &Engine) {
+        let Self { datapath, state, draining, links, applied, snapshot, resolutions, .. } = self;
+        let Some(datapath) = datapath else { return };
+        let facts = Facts {
+            publications: state.publications(),
+            draining,
+            snapshot,
+            resolutions,
+            mtu: &engine.config.mtu,
+        };
+        let mut desired = Desired::from_facts(&facts, links);
+        applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();
+        let mut failures = Vec::new();
+        for action in plan(&desired, applied) {
+            if let Err(error) = carry_out(&action, &desired, datapath) {
+                failures.push(error.to_string());
+                forget(&action, &mut desired, applied);
+            }
+        }
+        *applied = desired;
+        if let Err(error) = self.reserve_ports(engine) {
+            failures.push(format!("can't reserve published ports: {error}"));
+        }
+        for failure in failures {
+            self.fail(failure);
+        }
+    }
+
+    /// Keeps published ports, and those of gateway mode while it is in use, from the host itself.
+    fn reserve_ports(&mut self, engine: &Engine) -> io::Result<()> {
+        let published = self.state.publications().iter().map(|publication| {
+            let ports = publication.spec.ports();
+            ports.first()..=ports.last()
+        });
+        let uses_gateway =
+            self.applied.publications.values().any(|entry| entry.source == source_mode::GATEWAY);
+        let gateway = engine.config.gateway.ports;
+        let gateway = uses_gateway.then(|| gateway.first()..=gateway.last());
+        let ports: PortSet = published.chain(gateway).collect();
+        self.reserved.update(&ports)
+    }
+
+    /// Notes a failure, and logs it if it is new.
+    pub(super) fn fail(&mut self, failure: String) {
+        error!("{failure}");
+        self.failures.push(failure);
+    }
+
+    /// Takes note of the sessions of publications that were just removed; `kill` ends them instead.
+    pub(super) fn drain(&mut self, engine: &Engine, kill: bool) -> Result<(), DatapathError> {
+        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
+        if kill {
+            // Sessions that nobody drains are ended by the sweep.
+        } else {
+            let until = clock::now().wrapping_add(engine.config.drain.as_secs() as u32);
+            let sessions = datapath.tables().sessions()?;
+            *draining = drain::collect(&sessions, state.publications(), draining, until);
+        }
+        *draining = drain::sweep(datapath, state.publications(), draining, &engine.timeouts)?;
+        Ok(())
+    }
+}
+
+fn carry_out(
+    action: &Action,
+    desired: &Desired,
+    datapath: &mut Datapath,
+) -> Result<(), DatapathError> {
+    match action {
+        Action::Attach(at) => {
+            let means = datapath.attach(at)?;
+            info!("attached {} to interface {} ({means:?})", at.hook.program(), at.ifindex);
+        }
+        Action::Detach(at) => {
+            datapath.detach(at);
+            info!("detached {} from interface {}", at.hook.program(), at.ifindex);
+        }
+        Action::SetUplinks => datapath.tables().set_uplinks(&desired.uplinks)?,
+        Action::SetLocals => datapath.tables().set_locals(&desired.locals)?,
+        Action::SetLink(index) => {
+            if let Some(link) = desired.links.get(index) {
+                datapath.tables().set_link(*index, link)?;
+            }
+        }
+        Action::SetPublications => {
+            datapath.tables().set_publications(&desired.publications, &desired.draining)?;
+        }
+    }
+    Ok(())
+}
+
+/// What failed counts as not done, so that the next plan has it again.
+fn forget(action: &Action, desired: &mut Desired, applied: &Desired) {
+    match action {
+        // Attachments are read from the datapath each time.
+        Action::Attach(_) | Action::Detach(_) => {}
+        Action::SetUplinks => desired.uplinks.clone_from(&applied.uplinks),
+        Action::SetLocals => desired.locals.clone_from(&applied.locals),
+        Action::SetLink(index) => {
+            desired.links.remove(index);
+        }
+        Action::SetPublications => {
+            desired.publications.clone_from(&applied.publications);
+            desired.draining.clone_from(&applied.draining);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What goes on while the daemon runs: following the host, and sweeping.
+
+use super::Engine;
+use crate::topology::Watcher;
+use std::io;
+use std::time::Duration;
+use tokio::time::{Instant, interval, sleep_until};
+use tracing::info;
+
+/// How often sessions are looked through.
+const SWEEP: Duration = Duration::from_secs(5);
+/// How often targets are looked at although nothing was heard: a route inside a container, or an
+/// address of one that runs already, changes without a notice.
+const REVIEW: Duration = Duration::from_secs(5);
+/// The same while a target can't be reached.
+const RETRY: Duration = Duration::from_millis(500);
+/// How often the host's firewall is looked at.
+const FIREWALL: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Starts to watch the host's network; to be called before [`Engine::settle`].
+    ///
+    /// # Errors
+    /// When netlink can't be used.
+    pub fn watch(&self) -> io::Result<Watcher> {
+        self.topology.watch()
+    }
+
+    /// Brings the datapath up to date for the first time.
+    pub async fn settle(&self) {
+        self.look_at_firewall().await;
+        self.reconcile().await;
+        let inner = self.inner.lock().await;
+        for notice in &inner.notices {
+            tracing::warn!("{notice}");
+        }
+        info!(
+            "{} publications, {} uplinks, aliases out of {}",
+            inner.state.publications().len(),
+            inner.snapshot.uplinks.len(),
+            self.pool
+        );
+    }
+
+    /// Follows the host for as long as the daemon runs.
+    ///
+    /// # Errors
+    /// When netlink fails for good.
+    pub async fn run(&self, mut watcher: Watcher) -> io::Result<()> {
+        let mut sweep = interval(SWEEP);
+        let mut firewall = interval(FIREWALL);
+        loop {
+            let pause = if self.has_unresolved().await { RETRY } else { REVIEW };
+            let review = sleep_until(Instant::now() + pause);
+            tokio::select! {
+                changes = watcher.next() => {
+                    changes?;
+                    self.reconcile().await;
+                }
+                () = review => self.reconcile().await,
+                _ = sweep.tick() => self.sweep().await,
+                _ = firewall.tick() => self.look_at_firewall().await,
+            }
+        }
+    }
+
+    async fn has_unresolved(&self) -> bool {
+        self.inner.lock().await.resolutions.values().any(Result::is_err)
+    }
+
+    pub(super) async fn look_at_firewall(&self) {
+        let findings = self.topology.firewall().await;
+        self.inner.lock().await.firewall = findings;
+    }
+}

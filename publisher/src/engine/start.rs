@@ -1,0 +1,142 @@
+//! The start: everything that can be refused is refused here, with its cause and the next step.
+
+use super::reserved::Reserved;
+use super::{Engine, Inner, clock, drain, pool};
+use crate::cli::Exit;
+use crate::config::Config;
+use crate::datapath::{Capacities, Datapath, DatapathError};
+use crate::plan::{Desired, LinkTable, Resolutions};
+use crate::store::{Opened, Store, StoreError};
+use crate::topology::{Snapshot, Topology};
+use ipnet::Ipv4Net;
+use publisher_common::layout::{self, Timeouts};
+use rustix::thread::{CapabilitySet, capabilities};
+use std::io;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+use tokio::sync::{Mutex, Notify};
+
+/// The daemon can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process lacks privileges.
+    #[error("publisherd needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    Privileges,
+    /// The state directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The kernel's side.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// Netlink.
+    #[error("can't read the host's network: {0}")]
+    Network(#[from] io::Error),
+    /// No network for aliases.
+    #[error("no network is left for aliases: {}", .0.join("; "))]
+    Pool(Vec<String>),
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Privileges => Some("sudo publisherd".into()),
+            Self::Store(error) => error.hint(),
+            Self::Datapath(error) => error.hint(),
+            Self::Network(_) => None,
+            Self::Pool(_) => {
+                Some("--alias-pool CIDR names another one; nothing of the host may be in it".into())
+            }
+        }
+    }
+
+    /// The daemon's exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Privileges | Self::Datapath(DatapathError::Permission(_)) => Exit::Permission,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+fn check_privileges() -> Result<(), StartError> {
+    let effective =
+        capabilities(None).map_err(|errno| StartError::Network(errno.into()))?.effective;
+    let bpf = CapabilitySet::BPF | CapabilitySet::PERFMON;
+    let may_bpf = effective.contains(bpf) || effective.contains(CapabilitySet::SYS_ADMIN);
+    if may_bpf && effective.contains(CapabilitySet::NET_ADMIN) {
+        Ok(())
+    } else {
+        Err(StartError::Privileges)
+    }
+}
+
+impl Engine {
+    /// Takes over or makes the state and the datapath. [`Engine::run`](Self::run) keeps it up.
+    ///
+    /// # Errors
+    /// [`StartError`] says why the daemon can't start; nothing has been changed then, but for
+    /// directories that were made.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        check_privileges()?;
+        let Opened { store, state, secret, damage } = Store::open(&config.state_dir)?;
+        let capacities = Capacities { sessions: config.sessions.capacity, ..Capacities::default() };
+        let mut datapath = Datapath::open(&config.pin_dir, &capacities)?;
+        let topology = Topology::connect()?;
+        let kept = pool_of(&datapath.tables().config()?);
+        let pools = config.alias.pools();
+        let (pool, in_the_way) =
+            pool::choose(&topology, &pools, kept).await?.map_err(StartError::Pool)?;
+
+        let timers = &config.timers;
+        let timeouts = Timeouts {
+            udp: timers.udp.as_secs() as u32,
+            tcp_established: timers.tcp_established.as_secs() as u32,
+            tcp_transitory: timers.tcp_transitory.as_secs() as u32,
+        };
+        datapath.tables().set_config(&layout::Config {
+            pool: pool.network().octets(),
+            pool_mask: pool.netmask().octets(),
+            key: secret,
+            gateway_first: config.gateway.ports.first(),
+            gateway_last: config.gateway.ports.last(),
+            timeouts,
+            ready: 1,
+            reserved: [0; 36],
+        })?;
+        let links = LinkTable::new(datapath.tables().links()?);
+        let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
+        let sessions = datapath.tables().sessions()?;
+        let draining = drain::collect(&sessions, state.publications(), &[], until);
+        let inner = Inner {
+            datapath: Some(datapath),
+            reserved: Reserved::open(store.dir()),
+            store,
+            state,
+            draining,
+            links,
+            applied: Desired::default(),
+            snapshot: Snapshot::default(),
+            resolutions: Resolutions::new(),
+            firewall: Vec::new(),
+            notices: damage.into_iter().chain(in_the_way).chain(config.warnings()).collect(),
+            failures: Vec::new(),
+        };
+        Ok(Self {
+            config,
+            topology,
+            pool,
+            timeouts,
+            started: Instant::now(),
+            reconciling: Mutex::new(()),
+            inner: Mutex::new(inner),
+            exit: Notify::new(),
+        })
+    }
+}
+
+/// The pool of a configuration that an earlier daemon has written.
+fn pool_of(config: &layout::Config) -> Option<Ipv4Net> {
+    let mask = Ipv4Addr::from(config.pool_mask);
+    (config.ready != 0).then(|| Ipv4Net::with_netmask(config.pool.into(), mask).ok()).flatten()
+}

@@ -1,0 +1,336 @@
+//! What the API shows.
+
+use super::{Engine, Inner, clock};
+use crate::api::types::{
+    Attach, DropView, FeatureView, LinkKind, LinkView, Path, ProgramView, PublicationView,
+    SessionState, SessionView, Source, SourceView, StatusView, TableView, UplinkView, WhoisView,
+};
+use crate::config::HostFirewall;
+use crate::datapath::{DatapathError, Entry, Hook, Means};
+use crate::model::{HostAddress, Protocol, Publication};
+use crate::plan::{self, source_of};
+use publisher_common::layout::{Class, State, VERSION, link_flags};
+use publisher_common::reason::Reason;
+use publisher_common::wire::protocol;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process;
+
+/// A table that is fuller than this is worth a warning, in percent.
+const FULL: u64 = 80;
+
+impl Inner {
+    /// Sessions of all publications, by publication.
+    pub(super) fn session_counts(&mut self) -> BTreeMap<u32, u64> {
+        let mut counts = BTreeMap::new();
+        for entry in self.entries().unwrap_or_default() {
+            *counts.entry(entry.session.publication.index).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    pub(super) fn entries(&mut self) -> Result<Vec<Entry>, DatapathError> {
+        self.datapath.as_mut().map_or(Ok(Vec::new()), |datapath| datapath.tables().sessions())
+    }
+
+    /// A publication and what became of it.
+    pub(super) fn publication(&self, publication: &Publication, sessions: u64) -> PublicationView {
+        let spec = &publication.spec;
+        let target = spec.target();
+        let resolved = self.resolutions.get(&target);
+        let link = self.links.link(target);
+        let name = |ifindex: u32| self.interface(ifindex);
+        let is_up = link.is_some_and(|link| link.flags & link_flags::UP != 0);
+        let (path, path_reason) = match resolved {
+            _ if !is_up => {
+                let reason = resolved.and_then(|found| found.as_ref().err());
+                (Path::Down, Some(reason.map_or("not resolved yet".into(), ToString::to_string)))
+            }
+            Some(Ok(found)) => match &found.peer {
+                Ok(()) if found.veth.is_some() => (Path::Peer, None),
+                Ok(()) => (Path::Neigh, Some("no veth of the container is known".into())),
+                Err(reason) => (Path::Neigh, Some(reason.clone())),
+            },
+            _ => (Path::Peer, Some("the container does not answer".into())),
+        };
+        let source = match resolved {
+            Some(Ok(found)) => match source_of(spec.source(), found) {
+                plan::Source::Alias => (Some(Source::Alias), None),
+                plan::Source::Gateway(reason) => (Some(Source::Gateway), Some(reason)),
+            },
+            _ => (None, None),
+        };
+        PublicationView {
+            id: publication.id,
+            host: spec.host().clone(),
+            ports: spec.ports(),
+            protocol: spec.protocol(),
+            target,
+            target_ports: spec.target_ports(),
+            source: SourceView { requested: spec.source(), used: source.0, reason: source.1 },
+            path,
+            path_reason,
+            link: link.filter(|link| is_up && link.device != 0).map(|link| name(link.device)),
+            veth: link.filter(|link| is_up && link.veth != 0).map(|link| name(link.veth)),
+            sessions,
+            warnings: self.warnings_about(publication),
+            created: publication.created,
+        }
+    }
+
+    /// What a publication's owner should know.
+    fn warnings_about(&self, publication: &Publication) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let HostAddress::One { address, .. } = publication.spec.host() {
+            if address.is_loopback() {
+                warnings.push(
+                    "clients on the host itself are not served yet, and [::1] is theirs alone"
+                        .into(),
+                );
+            } else if !self.is_local(publication.spec.host()) {
+                warnings.push(format!(
+                    "{address} is not an address of this host now; the port answers once it is"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn is_local(&self, host: &HostAddress) -> bool {
+        let address = u128::from(host.address());
+        self.snapshot.locals.iter().any(|prefix| {
+            let bits = u32::from(prefix.prefix_len);
+            let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+            let on_link = prefix.scope == 0
+                || host.scope().is_some_and(|name| self.interface(prefix.scope) == name);
+            on_link && (u128::from(prefix.address) ^ address) & mask == 0
+        })
+    }
+
+    /// An interface's name; its number where it is gone.
+    fn interface(&self, ifindex: u32) -> String {
+        let link = self.snapshot.links.get(&ifindex);
+        link.map_or_else(|| format!("#{ifindex}"), |link| link.name.clone())
+    }
+
+    /// A session.
+    pub(super) fn session(&self, entry: &Entry) -> SessionView {
+        let now = clock::now();
+        let Entry { forward, reply, session, sent, received, last_seen, class } = entry;
+        let link = self.links.by_index(session.link.index);
+        let is_udp = reply.protocol == protocol::UDP;
+        SessionView {
+            protocol: if is_udp { Protocol::Udp } else { Protocol::Tcp },
+            client: forward.client.into(),
+            client_port: u16::from_be_bytes(forward.client_port),
+            scope: (forward.scope != 0).then(|| self.interface(forward.scope)),
+            host: forward.host.into(),
+            host_port: u16::from_be_bytes(forward.host_port),
+            alias: reply.alias.into(),
+            alias_port: u16::from_be_bytes(reply.alias_port),
+            target: reply.target.into(),
+            target_port: u16::from_be_bytes(reply.target_port),
+            state: state_of(session.state, *class),
+            publication: session.publication.index,
+            uplink: self.interface(session.uplink),
+            link: link.map_or_else(String::new, |link| self.interface(link.device)),
+            packets_in: sent.packets,
+            bytes_in: sent.bytes,
+            packets_out: received.packets,
+            bytes_out: received.bytes,
+            age_seconds: clock::seconds_since(session.created, now),
+            idle_seconds: clock::seconds_since(*last_seen, now),
+        }
+    }
+
+    /// Who is, or was of late, behind an alias.
+    pub(super) fn whois(
+        &mut self,
+        alias: Ipv4Addr,
+        port: Option<u16>,
+    ) -> Result<Vec<WhoisView>, DatapathError> {
+        let mut found: BTreeMap<_, WhoisView> = BTreeMap::new();
+        for entry in self.entries()? {
+            let Entry { forward, reply, session, .. } = entry;
+            let alias_port = u16::from_be_bytes(reply.alias_port);
+            if Ipv4Addr::from(reply.alias) != alias || port.is_some_and(|port| port != alias_port) {
+                continue;
+            }
+            let client_port = port.map(|_| u16::from_be_bytes(forward.client_port));
+            let view =
+                found.entry((forward.client, forward.scope, client_port)).or_insert_with(|| {
+                    WhoisView {
+                        alias,
+                        port,
+                        client: forward.client.into(),
+                        client_port,
+                        scope: (forward.scope != 0).then(|| self.interface(forward.scope)),
+                        since: Some(clock::time_of_day(session.created)),
+                        sessions: 0,
+                    }
+                });
+            view.sessions += 1;
+        }
+        let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
+        let bound = datapath
+            .tables()
+            .aliases()?
+            .into_iter()
+            .find(|(address, _)| Ipv4Addr::from(*address) == alias);
+        // The binding tells since when, and of a client without sessions.
+        if let Some((_, bound)) = bound {
+            let since = Some(clock::time_of_day(bound.created));
+            let nobody = found.is_empty();
+            let known = found
+                .iter_mut()
+                .find(|((client, scope, _), _)| (*client, *scope) == (bound.client, bound.scope));
+            match known {
+                Some((_, view)) => view.since = since,
+                None if nobody => {
+                    let view = WhoisView {
+                        alias,
+                        port,
+                        client: bound.client.into(),
+                        client_port: None,
+                        scope: (bound.scope != 0).then(|| self.interface(bound.scope)),
+                        since,
+                        sessions: 0,
+                    };
+                    found.insert((bound.client, bound.scope, None), view);
+                }
+                None => {}
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Dropped packets, by reason.
+    pub(super) fn drops(&mut self) -> Result<Vec<DropView>, DatapathError> {
+        let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
+        let view = |(reason, count): (Reason, u64)| DropView {
+            reason: reason.name().into(),
+            count,
+            meaning: reason.meaning().into(),
+        };
+        Ok(datapath.tables().drops()?.into_iter().map(view).collect())
+    }
+
+    /// The daemon's state.
+    pub(super) fn status(&mut self, engine: &Engine) -> StatusView {
+        let mut attached: BTreeMap<u32, (Hook, Means)> = BTreeMap::new();
+        let (mut tables, mut programs) = (Vec::new(), Vec::new());
+        if let Some(datapath) = &mut self.datapath {
+            attached
+                .extend(datapath.attachments().map(|(at, means)| (at.ifindex, (at.hook, means))));
+            tables.extend(datapath.tables().usage().into_iter().map(|table| TableView {
+                name: table.name.into(),
+                used: table.used,
+                capacity: table.capacity,
+            }));
+            programs.extend(datapath.statistics().into_iter().map(|program| ProgramView {
+                name: program.name.into(),
+                verified_instructions: program.verified_instructions,
+                run_ns: program.run_ns,
+                run_count: program.run_count,
+            }));
+        }
+        let uplinks = self.snapshot.uplinks.iter().filter_map(|uplink| {
+            let (_, means) = attached.get(&uplink.ifindex)?;
+            Some(UplinkView {
+                name: uplink.name.clone(),
+                ifindex: uplink.ifindex,
+                mtu: uplink.mtu,
+                attach: attach_of(*means),
+                ethernet: uplink.ethernet,
+            })
+        });
+        let links = attached.iter().filter_map(|(ifindex, (hook, means))| {
+            let is_bridge =
+                || self.snapshot.links.get(ifindex).is_some_and(|link| link.is_kind("bridge"));
+            let kind = match hook {
+                Hook::Veth => LinkKind::Veth,
+                Hook::Bridge if is_bridge() => LinkKind::Bridge,
+                Hook::Bridge => LinkKind::Other,
+                Hook::UplinkEthernet | Hook::UplinkRaw => return None,
+            };
+            Some(LinkView { name: self.interface(*ifindex), kind, attach: attach_of(*means) })
+        });
+        let (uplinks, links): (Vec<_>, Vec<_>) = (uplinks.collect(), links.collect());
+        let warnings = self.warnings(engine, &tables);
+        StatusView {
+            version: env!("CARGO_PKG_VERSION").into(),
+            layout: VERSION,
+            pid: process::id(),
+            uptime_seconds: engine.started.elapsed().as_secs(),
+            uplinks,
+            links,
+            alias_pool: engine.pool.to_string(),
+            publications: self.state.publications().len() as u64,
+            tables,
+            features: features(attached.values().map(|(_, means)| *means)),
+            programs,
+            warnings,
+        }
+    }
+
+    /// What the host's owner should know.
+    fn warnings(&self, engine: &Engine, tables: &[TableView]) -> Vec<String> {
+        let mut warnings = self.notices.clone();
+        warnings.extend(self.failures.iter().cloned());
+        warnings.extend(self.snapshot.warnings.iter().cloned());
+        warnings.extend(self.firewall_warnings(engine));
+        let full = tables.iter().filter(|table| table.used * 100 > table.capacity * FULL);
+        warnings.extend(full.map(|table| {
+            format!("table {} is {} % full", table.name, table.used * 100 / table.capacity.max(1))
+        }));
+        if self.snapshot.uplinks.is_empty() && !self.state.publications().is_empty() {
+            warnings.push("no uplink: no interface is up that clients could arrive on".into());
+        }
+        warnings
+    }
+
+    /// Where the host's firewall would have kept clients out: packets of publications don't meet it.
+    pub(super) fn firewall_warnings(&self, engine: &Engine) -> Vec<String> {
+        if engine.config.host_firewall == HostFirewall::Bypass
+            || self.state.publications().is_empty()
+        {
+            return Vec::new();
+        }
+        let warning = |finding| {
+            format!("published ports bypass the host's firewall, which may block them ({finding})")
+        };
+        self.firewall.iter().map(warning).collect()
+    }
+}
+
+fn features(means: impl Iterator<Item = Means>) -> Vec<FeatureView> {
+    let means: Vec<_> = means.collect();
+    if means.is_empty() {
+        return Vec::new();
+    }
+    let tcx = means.contains(&Means::Tcx);
+    let what = if tcx {
+        "programs are replaced in one step, and seen by `bpftool net`"
+    } else {
+        "programs are attached as clsact filters"
+    };
+    vec![FeatureView { name: "tcx".into(), available: tcx, means: what.into() }]
+}
+
+const fn attach_of(means: Means) -> Attach {
+    match means {
+        Means::Tcx => Attach::Tcx,
+        Means::Clsact => Attach::Clsact,
+    }
+}
+
+const fn state_of(state: State, class: Option<Class>) -> SessionState {
+    match (class, state) {
+        (Some(Class::HalfOpen), _) => SessionState::HalfOpen,
+        (_, State::V6_FIN_RCV) => SessionState::V6Fin,
+        (_, State::V4_FIN_RCV) => SessionState::V4Fin,
+        (_, State::V4_FIN_V6_FIN_RCV) => SessionState::Closing,
+        (_, State::TRANS) => SessionState::Trans,
+        _ => SessionState::Established,
+    }
+}

@@ -1,0 +1,48 @@
+//! Running the machine's own tools, with failures that say what was run and what it answered.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs `command` to its end and returns what it wrote to stdout.
+///
+/// # Errors
+/// When it can't be started (the error names it) or exits with another status than 0 (the error
+/// holds its stderr).
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}: {}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim(),
+            String::from_utf8_lossy(&output.stdout).trim(),
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `command` to its end and returns status and output, whatever the status is.
+///
+/// # Errors
+/// When it can't be started.
+pub fn output(command: &mut Command) -> Result<Output> {
+    command.output().with_context(|| {
+        format!("can't run {:?}: is it installed and in PATH?", command.get_program())
+    })
+}
+
+/// Asks `condition` every 10 ms until it holds or `limit` has passed; says whether it held.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

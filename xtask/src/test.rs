@@ -1,0 +1,168 @@
+//! `test`: every check of the project, in the order in which a mistake is cheapest to find.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::residue::Traces;
+use crate::run::{self, say};
+use crate::setup;
+
+/// Crates whose tests need no namespaces: they run side by side.
+const UNIT: [&str; 3] = ["publisher-common", "publisher", "xtask"];
+/// The end-to-end tests, one after the other: they share the machine's BPF file system and its two cores.
+const END_TO_END: &str = "publisher-tests";
+/// Tells the end-to-end tests to do the long runs too.
+const FULL: &str = "PUBLISHER_TEST_FULL";
+
+/// What the run has come to so far.
+#[derive(Default)]
+struct Report {
+    closing: Vec<String>,
+    failed: Vec<String>,
+}
+
+/// Runs all of it, even after a failure, and fails at the end if anything did.
+pub fn run(full: bool, filter: Option<&str>) -> Result<()> {
+    let start = Instant::now();
+    let before = Traces::now()?;
+    let mut report = Report::default();
+    if filter.is_none() {
+        report.check(run::cargo().args(["fmt", "--all", "--check"]));
+        // The BPF crate is built for its own target, by publisher's build script, warnings included.
+        report.check(run::cargo().args(["clippy", "--quiet", "--release", "--workspace"]).args([
+            "--exclude",
+            "publisher-ebpf",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]));
+    }
+    report.check(run::cargo().args(["build", "--quiet", "--release"]));
+    if !report.failed.is_empty() {
+        return report.finish(start);
+    }
+    let packages = UNIT.iter().flat_map(|name| ["-p", name]);
+    report.test(cargo_test(full).args(packages).args(filter));
+    report.test(
+        cargo_test(full).args(["-p", END_TO_END]).args(filter).args(["--", "--test-threads=1"]),
+    );
+    if report.closing.is_empty() {
+        report.failed.push("no test ran at all".to_owned());
+    }
+    for trace in Traces::now()?.left_since(&before) {
+        report.failed.push(format!("left behind: {trace}"));
+    }
+    report.finish(start)
+}
+
+fn cargo_test(full: bool) -> Command {
+    let mut command = run::cargo();
+    command.args(["test", "--release", "--no-fail-fast"]).envs(setup::environment());
+    if full {
+        command.env(FULL, "1");
+    }
+    command
+}
+
+impl Report {
+    fn check(&mut self, command: &mut Command) {
+        let line = run::shown_short(command);
+        say("check", &line);
+        if let Err(error) = run::loud(command) {
+            self.failed.push(format!("{error:#}"));
+        }
+    }
+
+    fn test(&mut self, command: &mut Command) {
+        let line = run::shown_short(command);
+        say("test", &line);
+        match run_and_collect(command) {
+            Ok((closing, success)) => {
+                self.closing.extend(closing.into_iter().filter(|line| ran_something(line)));
+                if !success {
+                    self.failed.push(format!("`{line}` failed"));
+                }
+            }
+            Err(error) => self.failed.push(format!("{error:#}")),
+        }
+    }
+
+    fn finish(&self, start: Instant) -> Result<()> {
+        let seconds = start.elapsed().as_secs();
+        println!();
+        for line in &self.closing {
+            println!("{line}");
+        }
+        let count =
+            |what: &str| -> u64 { self.closing.iter().map(|line| number(line, what)).sum() };
+        println!(
+            "{} passed, {} failed, {} ignored, in {} min {} s",
+            count("passed"),
+            count("failed"),
+            count("ignored"),
+            seconds / 60,
+            seconds % 60
+        );
+        if count("ignored") > 0 {
+            bail!("{} tests were ignored: a test that can't run must fail", count("ignored"));
+        }
+        if !self.failed.is_empty() {
+            for line in &self.failed {
+                println!("FAILED: {line}");
+            }
+            bail!("{} of the steps failed", self.failed.len());
+        }
+        println!("nothing left behind: no pin, namespace, interface, mount or process");
+        Ok(())
+    }
+}
+
+/// Passes the runner's output on as it comes, and keeps its closing lines.
+fn run_and_collect(command: &mut Command) -> Result<(Vec<String>, bool)> {
+    let line = run::shown(command);
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;
+    let stdout = child.stdout.take().context("the child's output was asked for")?;
+    let mut closing = Vec::new();
+    let mut reader = BufReader::new(stdout);
+    let mut bytes = Vec::new();
+    // Bytes, not lines of text: a failing test may print anything.
+    while reader.read_until(b'\n', &mut bytes)? > 0 {
+        std::io::stdout().write_all(&bytes)?;
+        let text = String::from_utf8_lossy(&bytes);
+        if text.starts_with("test result: ") {
+            closing.push(text.trim_end().to_owned());
+        }
+        bytes.clear();
+    }
+    Ok((closing, child.wait()?.success()))
+}
+
+/// Whether the runner had a test that the filter left.
+fn ran_something(line: &str) -> bool {
+    ["passed", "failed", "ignored"].iter().any(|what| number(line, what) > 0)
+}
+
+/// `number("test result: ok. 12 passed; 0 failed; …", "passed")` is 12.
+fn number(line: &str, what: &str) -> u64 {
+    let words: Vec<&str> = line.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+    words.windows(2).find(|pair| pair[1] == what).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn counts_are_read_off_the_closing_line() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.02s";
+        assert_eq!(number(line, "passed"), 12);
+        assert_eq!(number(line, "failed"), 3);
+        assert_eq!(number(line, "ignored"), 1);
+        assert_eq!(number("", "passed"), 0);
+    }
+}
