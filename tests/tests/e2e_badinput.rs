@@ -135,14 +135,14 @@ fn a_host_address_that_isnt_there_yet() {
         let warns = |line: &str| line.starts_with("warning: ") && line.contains("2001:db8:1::77");
         ensure!(answer.stderr.lines().any(warns), "no warning: {answer:?}");
         let ls = lab.daemon.entries(&["ls"])?;
-        let one = ls.iter().find(|p| p["ports"] == "8088").context("it is kept")?;
+        let one = ls.iter().find(|p| p["ports"]["first"] == 8088).context("it is kept")?;
         ensure!(one["warnings"].to_string().contains("2001:db8:1::77"), "{one}");
         let add = format!("addr add {later}/64 dev up0 nodad");
         lab.daemon.alter(|| lab.net.host.ip(&add))?;
         std::thread::sleep(Duration::from_millis(300));
         ensure!(tcp::fetch(lab.net.client(), (later, 8088))?.starts_with("unharmed"));
         let ls = lab.daemon.entries(&["ls"])?;
-        let one = ls.iter().find(|p| p["ports"] == "8088").context("it is kept")?;
+        let one = ls.iter().find(|p| p["ports"]["first"] == 8088).context("it is kept")?;
         assert_eq!(one["warnings"], serde_json::json!([]));
         Ok(())
     });
