@@ -91,19 +91,10 @@ fn extended<const L2: usize>(context: &TcContext) -> Stop {
 }
 
 #[inline(always)]
-fn container_window<const BRIDGE: bool>(
-    context: &TcContext,
-) -> Option<Window<'_, ETHERNET_LENGTH>> {
-    if BRIDGE {
-        Window::open(context, window::ETHERTYPE_IPV4)
-    } else {
-        Window::open_at_port(context, window::ETHERTYPE_IPV4)
-    }
-}
-
-#[inline(always)]
 fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = container_window::<BRIDGE>(context) else { return Err(Stop::Pass) };
+    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+        return Err(Stop::Pass);
+    };
     let mut tables = Kernel::new(context);
     match to_client::classify(&packet, &tables)? {
         to_client::Kind::Flow => {
@@ -118,7 +109,9 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
 
 #[inline(never)]
 fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = container_window::<BRIDGE>(context) else { return Err(Stop::Pass) };
+    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+        return Err(Stop::Pass);
+    };
     let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
     let uplink =

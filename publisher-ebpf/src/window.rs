@@ -16,8 +16,9 @@ pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 /// `pkt_type` of a packet addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
-/// `pkt_type` of a packet addressed to another station (`PACKET_OTHERHOST`).
-const TO_OTHERS: u32 = 3;
+/// `pkt_type` of a packet addressed to another one (`PACKET_OTHERHOST`), as seen by the device that
+/// received it: a container addresses the bridge, not the veth that is a port of it.
+const TO_ANOTHER: u32 = 3;
 /// Bytes behind the link-layer header that decisions look at, at the most: the IPv6 and ICMPv6
 /// headers of an error, the embedded IPv6 header and 8 bytes.
 const HEADERS: usize = 96;
@@ -38,26 +39,11 @@ impl<'a, const L2: usize> Window<'a, L2> {
     /// tagged frame belongs to the VLAN's interface). Makes sure that the headers can be read.
     #[inline(always)]
     pub fn open(context: &'a TcContext, ethertype: u16) -> Option<Self> {
-        Self::open_for(context, ethertype, |kind| kind == TO_US)
-    }
-
-    /// As [`Window::open`], at a port of a bridge: what a container sends to its gateway is addressed
-    /// to the bridge, whose hardware address need not be the port's.
-    #[inline(always)]
-    pub fn open_at_port(context: &'a TcContext, ethertype: u16) -> Option<Self> {
-        Self::open_for(context, ethertype, |kind| kind == TO_US || kind == TO_OTHERS)
-    }
-
-    #[inline(always)]
-    fn open_for(
-        context: &'a TcContext,
-        ethertype: u16,
-        addressed: impl Fn(u32) -> bool,
-    ) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !addressed(skb.pkt_type)
-        {
+        let for_us = skb.pkt_type == TO_US
+            || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
+        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !for_us {
             return None;
         }
         let wanted = (skb.len).min((L2 + HEADERS) as u32);
