@@ -133,6 +133,7 @@ fn publishes(kernel: Kernel) -> Result<()> {
         guest.tool(&programs()?.join(program)).with_context(|| format!("take {program} along"))?;
     }
     let console = guest.run(&format!("{NETWORK}{PUBLISH}"), LIMIT)?;
+    ensure!(!console.contains("warning: "), "expected no warning:\n{console}");
     for step in ["published: ", "without the daemon: ", "with the next daemon: "] {
         ensure!(console.lines().any(|line| line.starts_with(step)), "no {step:?} in:\n{console}");
     }
