@@ -19,7 +19,9 @@ pub use tables::{LocalPrefix, TableUse};
 
 use attach::Attachments;
 use aya::Ebpf;
+use error::chain;
 use pins::Pins;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use tables::Tables;
 
@@ -72,6 +74,16 @@ impl Datapath {
     /// What the kernel knows about each program.
     pub fn statistics(&self) -> Vec<ProgramStatistics> {
         object::statistics(&self.programs)
+    }
+
+    /// A loaded program, for `BPF_PROG_TEST_RUN`.
+    ///
+    /// # Errors
+    /// When the object doesn't have it.
+    pub fn program(&mut self, hook: Hook) -> Result<BorrowedFd<'_>, DatapathError> {
+        let program = object::program(&mut self.programs, hook.program())?;
+        let fd = program.fd().map_err(|error| DatapathError::Missing(chain(&error)))?;
+        Ok(fd.as_fd())
     }
 
     /// Detaches everything and removes all pins: the end of all sessions.

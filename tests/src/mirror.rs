@@ -1,0 +1,386 @@
+//! The loaded programs and the native core side by side: the same tables, the same packets, and the
+//! same results or a failure.
+
+use std::collections::{BTreeMap, HashMap as Native};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData};
+use publisher::datapath::{Capacities, Datapath, Hook};
+use publisher_common::decide::Stop;
+use publisher_common::layout::{
+    Alias, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey, Reverse,
+    Transient, VERSION, names, source_mode,
+};
+use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink, samples};
+use publisher_common::packet::Arrival;
+use publisher_common::reason::Reason;
+use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::netns::Netns;
+use crate::test_run::{self, DROP, Input, PASS, REDIRECT};
+
+/// Hardware address of every device of the mirror's namespace.
+pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
+/// A second address of the host.
+pub const SECOND_HOST: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+/// The host's link-local address on the uplink.
+pub const LINK_LOCAL_HOST: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// The port that is published with the gateway's address as the source.
+pub const GATEWAY_PORT: [u8; 2] = 8081u16.to_be_bytes();
+/// The port whose target is behind a bridge, without a known veth.
+pub const BRIDGED_PORT: [u8; 2] = 8082u16.to_be_bytes();
+/// The target behind the bridge.
+pub const BRIDGED_TARGET: [u8; 4] = [172, 17, 0, 3];
+/// Its hardware address.
+pub const BRIDGED_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 3];
+/// Established sessions that the tables take: so few that they fill up.
+pub const SESSIONS: u32 = 48;
+
+/// A frame for one of the programs.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Which program.
+    pub hook: Hook,
+    /// The bytes, from the Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// See [`Input::gso_size`].
+    pub gso_size: u32,
+    /// See [`Input::gso_segments`].
+    pub gso_segments: u32,
+    /// See [`Input::checked`].
+    pub checked: bool,
+}
+
+/// What both made of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// They agree on this.
+    Agreed(Outcome),
+    /// The kernel doesn't take such a frame; the native core passes it.
+    Refused,
+    /// The clock moved to the next second meanwhile: nobody knows which one the program saw, and
+    /// the tables can't be compared any more.
+    Moved,
+}
+
+/// A table of the kernel's.
+type Table<K, V> = HashMap<MapData, K, V>;
+
+/// Both sides.
+pub struct Mirror {
+    datapath: Option<Datapath>,
+    programs: [(Hook, OwnedFd); 3],
+    forward: Table<ForwardKey, Forward>,
+    reverse: Table<ReplyKey, Reverse>,
+    half_open: Table<ReplyKey, Transient>,
+    closing: Table<ReplyKey, Transient>,
+    aliases: Table<[u8; 4], Alias>,
+    /// The native side.
+    pub native: MemoryTables,
+    empty: MemoryTables,
+    dropped: BTreeMap<Reason, u64>,
+    /// Interface indices of uplink, veth and bridge.
+    pub devices: [u32; 3],
+}
+
+impl Mirror {
+    /// Makes the devices in `netns` and fills the tables of both sides. Everything else has to be
+    /// called from within the namespace.
+    ///
+    /// # Errors
+    /// When the programs can't be loaded.
+    pub fn new(netns: &Netns) -> Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mut devices = [0; 3];
+        let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
+        for (index, name) in ["up0", "veth0", "br0"].into_iter().enumerate() {
+            netns.ip(&format!("link add {name} address {mac} type veth peer name {name}p"))?;
+            devices[index] = netns.ifindex(name)?;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory =
+            PathBuf::from(format!("/sys/fs/bpf/pubt-mirror-{}-{number}", std::process::id()));
+        // The LRU tables are never full in these tests: which entry goes is the kernel's choice.
+        let capacities = Capacities { sessions: SESSIONS, transients: 8_192 };
+        let mut datapath = Datapath::open(&directory, &capacities)?;
+        let native = tables(devices);
+        fill(&mut datapath, &native)?;
+        let mut program = |hook| -> Result<_> {
+            Ok((hook, datapath.program(hook)?.try_clone_to_owned().context("program")?))
+        };
+        let programs =
+            [program(Hook::UplinkEthernet)?, program(Hook::Veth)?, program(Hook::Bridge)?];
+        let pins = directory.join(format!("v{VERSION}/maps"));
+        let pin = |name: &str| -> Result<Map> {
+            Ok(Map::from_map_data(MapData::from_pin(pins.join(name))?)?)
+        };
+        Ok(Self {
+            datapath: Some(datapath),
+            programs,
+            forward: pin(names::FORWARD)?.try_into()?,
+            reverse: pin(names::REVERSE)?.try_into()?,
+            half_open: pin(names::HALF_OPEN)?.try_into()?,
+            closing: pin(names::CLOSING)?.try_into()?,
+            aliases: pin(names::ALIASES)?.try_into()?,
+            empty: native.clone(),
+            native,
+            dropped: BTreeMap::new(),
+            devices,
+        })
+    }
+
+    /// The device of a program.
+    pub const fn device(&self, hook: Hook) -> u32 {
+        match hook {
+            Hook::UplinkEthernet | Hook::UplinkRaw => self.devices[0],
+            Hook::Veth => self.devices[1],
+            Hook::Bridge => self.devices[2],
+        }
+    }
+
+    /// Whether the kernel can check sums.
+    ///
+    /// # Errors
+    /// When it refuses the question.
+    pub fn checks_sums(&self) -> Result<bool> {
+        Ok(test_run::checks_sums(self.programs[0].1.as_fd())?)
+    }
+
+    /// Sets a link on both sides.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_link(&mut self, index: u32, link: Link) -> Result<()> {
+        self.native.links[index as usize] = link;
+        let datapath = self.datapath.as_mut().context("an open datapath")?;
+        Ok(datapath.tables().set_link(index, &link)?)
+    }
+
+    /// Gives a frame to both sides.
+    ///
+    /// # Errors
+    /// When they don't agree.
+    pub fn step(&mut self, frame: &Frame) -> Result<Step> {
+        let (ifindex, bytes) = (self.device(frame.hook), &frame.bytes);
+        let Some((_, program)) = self.programs.iter().find(|(hook, _)| *hook == frame.hook) else {
+            bail!("{:?} can't be run", frame.hook);
+        };
+        let input = Input {
+            frame: bytes,
+            ifindex,
+            gso_size: frame.gso_size,
+            gso_segments: frame.gso_segments,
+            checked: frame.checked,
+        };
+        let now = seconds();
+        let mut output = test_run::run(program.as_fd(), &input);
+        // An error that is made out of another changes the length, with which the kernel forgets
+        // the sum (`CHECKSUM_NONE`); the check doesn't know that. Errors leave the tables alone.
+        if is_error(bytes) && output.as_ref().is_err_and(|error| is(error, libc::EBADMSG)) {
+            output = test_run::run(program.as_fd(), &Input { checked: false, ..input });
+        }
+        if seconds() != now {
+            return Ok(Step::Moved);
+        }
+        let arrival = Arrival {
+            ifindex,
+            length: bytes.len().saturating_sub(ETHERNET_LENGTH) as u32,
+            now,
+            gso_size: frame.gso_size,
+            gso_segments: frame.gso_segments,
+        };
+        let outcome = native(frame, &arrival, &mut self.native);
+        let output = match output {
+            Ok(output) => output,
+            Err(error) if is(&error, libc::EINVAL) && is_stub(bytes) => {
+                ensure!(outcome == Outcome::Stop(Stop::Pass), "a stub that isn't passed");
+                return Ok(Step::Refused);
+            }
+            Err(error) => return Err(error).with_context(|| format!("{outcome:?}")),
+        };
+        if let Outcome::Stop(Stop::Drop(reason)) = &outcome {
+            *self.dropped.entry(*reason).or_default() += 1;
+        }
+        let (action, expected) = expected(&outcome, bytes);
+        ensure!(
+            (output.action, &output.frame) == (action, &expected),
+            "the kernel: {} {:02x?}\nthe core:   {action} {expected:02x?}\n({outcome:?})",
+            output.action,
+            output.frame
+        );
+        Ok(Step::Agreed(outcome))
+    }
+
+    /// Compares all sessions, aliases and counters.
+    ///
+    /// # Errors
+    /// When they differ.
+    pub fn compare(&mut self) -> Result<()> {
+        same(names::FORWARD, &self.forward, &self.native.forward)?;
+        same(names::REVERSE, &self.reverse, &self.native.reverse)?;
+        same(names::HALF_OPEN, &self.half_open, &self.native.half_open)?;
+        same(names::CLOSING, &self.closing, &self.native.closing)?;
+        same(names::ALIASES, &self.aliases, &self.native.aliases)?;
+        let datapath = self.datapath.as_mut().context("an open datapath")?;
+        for (reason, counted) in datapath.tables().drops()? {
+            let expected = self.dropped.get(&reason).copied().unwrap_or(0);
+            ensure!(counted == expected, "{}: {counted}, not {expected}", reason.name());
+        }
+        Ok(())
+    }
+
+    /// Ends all sessions on both sides, and puts the links back.
+    ///
+    /// # Errors
+    /// When a map can't be written.
+    pub fn clear(&mut self) -> Result<()> {
+        clear(&mut self.forward)?;
+        clear(&mut self.reverse)?;
+        clear(&mut self.half_open)?;
+        clear(&mut self.closing)?;
+        clear(&mut self.aliases)?;
+        self.native = self.empty.clone();
+        for (index, link) in self.native.links.clone().into_iter().enumerate() {
+            self.set_link(index as u32, link)?;
+        }
+        let datapath = self.datapath.as_mut().context("an open datapath")?;
+        self.dropped = datapath.tables().drops()?.into_iter().collect();
+        Ok(())
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.datapath.take().map(Datapath::uninstall) {
+            eprintln!("mirror: {error}");
+        }
+    }
+}
+
+/// Seconds of the clock that programs read.
+fn seconds() -> u32 {
+    clock_gettime(ClockId::Monotonic).tv_sec as u32
+}
+
+/// What the core makes of a frame, behind the conditions under which a program asks it.
+fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
+    let bytes = &frame.bytes;
+    let ethertype = if frame.hook == Hook::UplinkEthernet { [0x86, 0xdd] } else { [8, 0] };
+    let to_us = bytes.get(..6).is_some_and(|address| address == MAC);
+    if !to_us || bytes.get(12..14).is_none_or(|found| found != ethertype) {
+        return Outcome::Stop(Stop::Pass);
+    }
+    match frame.hook {
+        Hook::Veth => from_container::<false>(bytes, arrival, tables),
+        Hook::Bridge => from_container::<true>(bytes, arrival, tables),
+        _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
+    }
+}
+
+fn is(error: &std::io::Error, number: i32) -> bool {
+    error.raw_os_error() == Some(number)
+}
+
+/// Whether a frame holds ICMP of either family.
+fn is_error(bytes: &[u8]) -> bool {
+    match bytes.get(12..14) {
+        Some([0x86, 0xdd]) => bytes.get(20) == Some(&protocol::ICMPV6),
+        _ => bytes.get(23) == Some(&protocol::ICMP),
+    }
+}
+
+/// Whether a frame ends before its network header does.
+fn is_stub(bytes: &[u8]) -> bool {
+    let least = match bytes.get(12..14) {
+        Some([0x86, 0xdd]) => IPV6_LENGTH,
+        Some([8, 0]) => IPV4_LENGTH,
+        _ => 1,
+    };
+    bytes.len() < ETHERNET_LENGTH + least
+}
+
+/// The verdict and the frame that an outcome comes to.
+fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
+    let (packet, ethertype) = match outcome {
+        Outcome::Stop(Stop::Pass) => return (PASS, bytes.to_vec()),
+        Outcome::Stop(Stop::Drop(_)) => return (DROP, bytes.to_vec()),
+        Outcome::ToContainer(packet, _) => (packet, [8, 0]),
+        Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
+    };
+    (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
+}
+
+fn same<K: Pod + Eq + Hash + Debug, V: Pod + PartialEq + Debug>(
+    name: &str,
+    kernel: &Table<K, V>,
+    native: &Native<K, V>,
+) -> Result<()> {
+    let found: Native<K, V> = kernel.iter().collect::<Result<_, _>>()?;
+    for (key, value) in &found {
+        let expected = native.get(key);
+        ensure!(expected == Some(value), "{name} {key:?}\nkernel {value:?}\ncore {expected:?}");
+    }
+    for key in native.keys() {
+        ensure!(found.contains_key(key), "{name} {key:?} isn't in the kernel's");
+    }
+    Ok(())
+}
+
+fn clear<K: Pod, V: Pod>(table: &mut Table<K, V>) -> Result<()> {
+    let keys: Vec<K> = table.keys().collect::<Result<_, _>>()?;
+    for key in keys {
+        table.remove(&key)?;
+    }
+    Ok(())
+}
+
+/// The sample's tables with this namespace's devices, and more that is published.
+fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
+    let mut tables = samples::tables();
+    tables.capacity = SESSIONS as usize;
+    let settings = tables.uplinks.remove(&samples::UPLINK);
+    tables.uplinks.extend(settings.map(|settings| (uplink, settings)));
+    let first = Link { veth, device: bridge, ..samples::link() };
+    let second = Link {
+        veth: 0,
+        flags: publisher_common::layout::link_flags::UP,
+        target: BRIDGED_TARGET,
+        mac: BRIDGED_MAC,
+        mtu: 1_400,
+        ..first
+    };
+    tables.links = vec![first, second];
+    for (scope, address) in [(0, SECOND_HOST), (uplink, LINK_LOCAL_HOST)] {
+        tables.locals.push((LocalKey::BITS, LocalKey { scope: scope.to_ne_bytes(), address }));
+    }
+    for (key, value) in tables.publications.clone() {
+        let gateway = Publication { source: source_mode::GATEWAY, ..value };
+        tables.publish(PublicationKey { port: GATEWAY_PORT, ..key }, gateway);
+        let bridged = Publication { link: 1, target: BRIDGED_TARGET, ..value };
+        tables.publish(PublicationKey { port: BRIDGED_PORT, ..key }, bridged);
+        let exact = Publication { target_port: 81u16.to_be_bytes(), ..value };
+        tables.publish(PublicationKey { host: SECOND_HOST, ..key }, exact);
+    }
+    tables
+}
+
+/// Writes what the native side has to the kernel's maps.
+fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
+    let maps = datapath.tables();
+    maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
+    maps.set_locals(&native.locals)?;
+    for (index, link) in native.links.iter().enumerate() {
+        maps.set_link(index as u32, link)?;
+    }
+    let wanted = native.publications.iter().map(|(key, value)| (*key, *value)).collect();
+    maps.set_publications(&wanted, &[])?;
+    maps.set_config(native.config.as_ref().context("a configuration")?)?;
+    Ok(())
+}
