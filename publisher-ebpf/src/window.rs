@@ -16,6 +16,9 @@ pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 /// `pkt_type` of a packet addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
+/// `pkt_type` of a packet addressed to another one (`PACKET_OTHERHOST`), as seen by the device that
+/// received it: a container addresses the bridge, not the veth that is a port of it.
+const TO_ANOTHER: u32 = 3;
 /// Bytes behind the link-layer header that decisions look at, at the most: the IPv6 and ICMPv6
 /// headers of an error, the embedded IPv6 header and 8 bytes.
 const HEADERS: usize = 96;
@@ -38,7 +41,9 @@ impl<'a, const L2: usize> Window<'a, L2> {
     pub fn open(context: &'a TcContext, ethertype: u16) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || skb.pkt_type != TO_US {
+        let for_us = skb.pkt_type == TO_US
+            || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
+        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !for_us {
             return None;
         }
         let wanted = (skb.len).min((L2 + HEADERS) as u32);

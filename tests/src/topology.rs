@@ -238,7 +238,12 @@ impl Topology {
     }
 
     fn add_bridge(&self, name: &str, address: &str) -> Result<()> {
-        self.host.ip(&format!("link add {name} type bridge forward_delay 0"))?;
+        // With an address of its own, as engines give it: else it would borrow a port's, and what
+        // goes to the bridge would look as if it went to that port.
+        let last = if name == "br0" { 1 } else { 2 };
+        self.host.ip(&format!(
+            "link add {name} address 02:42:ac:00:00:{last:02x} type bridge forward_delay 0"
+        ))?;
         self.host.ip(&format!("link set {name} up"))?;
         self.host.ip(&format!("addr add {address} dev {name}"))?;
         Ok(())

@@ -62,7 +62,7 @@ fn a_page_over_tcp_with_ls_sessions_and_whois() {
         assert_eq!(seen.port(), 33_333, "a free port is kept");
 
         let publication = lab.daemon.entry(&["ls"])?;
-        assert_eq!(publication["ports"], json!("8080"));
+        assert_eq!(publication["ports"], json!({"first": 8080, "last": 8080}));
         assert_eq!(publication["protocol"], json!("tcp"));
         assert_eq!(publication["target"], json!("172.17.0.2"));
         assert_eq!(publication["path"], json!("peer"), "{publication}");

@@ -119,19 +119,40 @@ fn a_neighbour_container_cannot_forge_a_reply() {
         let gateway = lab.net.host.mac("br0")?;
         let victim = lab.net.container().mac("eth0")?;
         let outside = Capture::start(lab.net.client(), "eth0")?;
-        for mac in [neighbour.mac("eth0")?, victim] {
+        let forge = |mac: [u8; 6]| -> Result<()> {
             for to_mac in [gateway, [0xff; 6]] {
                 let forged = datagram([mac, to_mac], lab.net.target(80), alias, b"forged");
                 raw::inject(neighbour, "eth0", &forged)?;
             }
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        ensure!(!outside.frames().iter().any(|f| f.contains(b"forged")), "forged reply arrived");
-        // The true one does; the bridge may have learned the victim's address wrongly meanwhile.
+            std::thread::sleep(Duration::from_millis(200));
+            ensure!(!outside.frames().iter().any(|f| f.contains(b"forged")), "it arrived");
+            Ok(())
+        };
+        forge(neighbour.mac("eth0")?).context("from its own hardware address")?;
         server.reply(alias, b"true")?;
         let mut content = [0; 64];
         let (length, from) = socket.recv_from(&mut content).context("the true reply")?;
         assert_eq!((&content[..length], from), (&b"true"[..], host(8080)));
+
+        // With the victim's hardware address it makes the bridge believe that the victim moved,
+        // and the bridge sends it what is the victim's. Old sessions aren't among that.
+        forge(victim).context("from the victim's hardware address")?;
+        forge(victim).context("once more")?;
+        socket.send_to(b"question of an old session", host(8080))?;
+        std::thread::sleep(Duration::from_millis(100));
+        // The next packet of the victim puts things right, for new sessions.
+        server.reply(([172, 17, 0, 1], 9).into(), b"here I am")?;
+        let fresh = udp::client(lab.net.client(), 0)?;
+        fresh.set_read_timeout(Some(Duration::from_millis(300)))?;
+        let answered = publisher_tests::shell::wait_until(Duration::from_secs(8), || {
+            let _ = server.reply(([172, 17, 0, 1], 9).into(), b"here I am");
+            let before = server.seen().len();
+            fresh.send_to(b"new", host(8080)).is_ok_and(|_| {
+                std::thread::sleep(Duration::from_millis(200));
+                server.seen().len() > before
+            })
+        });
+        ensure!(answered, "the victim stays unreachable");
         Ok(())
     });
 }
@@ -231,7 +252,8 @@ fn status_warns_of_a_firewall_that_would_have_blocked_a_publication() {
         ensure!(!warnings()?.contains("firewall"), "{}", warnings()?);
         lab.net.host.sh("ip6tables -A INPUT -p tcp --dport 8080 -j DROP")?;
         let said = || warnings().is_ok_and(|text| text.contains("firewall"));
-        let limit = Duration::from_secs(3);
+        // The rules are looked at every 10 s; nothing tells of a change.
+        let limit = Duration::from_secs(13);
         ensure!(publisher_tests::shell::wait_until(limit, said), "{}", warnings()?);
         lab.net.host.sh("ip6tables -F INPUT")?;
         let quiet = || warnings().is_ok_and(|text| !text.contains("firewall"));

@@ -22,7 +22,8 @@ for ns in client host container; do
 done
 $ip -n host link add up0 type veth peer name eth0 netns client
 $ip -n host link add vc0 type veth peer name eth0 netns container
-$ip -n host link add br0 type bridge forward_delay 0
+# As engines do: the bridge has an address of its own, not that of a port.
+$ip -n host link add br0 address 02:42:ac:11:00:01 type bridge forward_delay 0
 $ip -n host link set vc0 master br0
 for link in up0 vc0 br0; do $ip -n host link set $link up; done
 $ip -n client link set eth0 up
@@ -132,6 +133,7 @@ fn publishes(kernel: Kernel) -> Result<()> {
         guest.tool(&programs()?.join(program)).with_context(|| format!("take {program} along"))?;
     }
     let console = guest.run(&format!("{NETWORK}{PUBLISH}"), LIMIT)?;
+    ensure!(!console.contains("warning: "), "expected no warning:\n{console}");
     for step in ["published: ", "without the daemon: ", "with the next daemon: "] {
         ensure!(console.lines().any(|line| line.starts_with(step)), "no {step:?} in:\n{console}");
     }

@@ -42,15 +42,15 @@ pub(super) fn publication<'a, T: Tables>(
 }
 
 /// A client's packet whose session's link is gone: the session ends. A packet that can open a new
-/// one does so; others are dropped, so that they never reach whoever has the address now.
+/// one may do so; others are dropped, so that they never reach whoever has the address now.
 #[inline(always)]
-pub(super) fn reopen<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+pub(super) fn after_link<T: Tables>(work: &Workspace, tables: &mut T) -> Decision<()> {
     if work.transport.protocol == protocol::TCP && !work.transport.opens() {
         return Err(Stop::Drop(Reason::TargetGone));
     }
     tables.remove_forward(&work.flow);
     tables.remove_reverse(&work.reply);
-    by_client(work, tables)
+    Ok(())
 }
 
 /// A client's packet that belongs to no established session. Leaves where it goes in `work.reply`
@@ -105,19 +105,26 @@ fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<
     let depth = if opens { 1 } else { CANDIDATES };
     for index in 0..depth {
         work.reply = reply_key(work, index);
-        let Workspace { flow, reply, arrival, .. } = &*work;
-        if establish::is_live(Class::HalfOpen, reply, flow, arrival.now, tables) {
+        if is_at(Class::HalfOpen, work, tables) {
             return Some(Class::HalfOpen);
         }
-        if establish::is_live(Class::Closing, reply, flow, arrival.now, tables) {
+        if is_at(Class::Closing, work, tables) {
             if !opens {
                 return Some(Class::Closing);
             }
             // A new connection on the tuple of one that has ended (rule S13).
-            tables.remove_transient(Class::Closing, reply);
+            tables.remove_transient(Class::Closing, &work.reply);
         }
     }
     None
+}
+
+/// Whether the client's session is `work.reply` of this class. A function of its own for the verifier,
+/// which follows each way out of a loop's body to its end.
+#[inline(never)]
+fn is_at<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) -> bool {
+    let Workspace { flow, reply, arrival, .. } = &*work;
+    establish::is_live(class, reply, flow, arrival.now, tables)
 }
 
 /// Opens a session under the first candidate that is free.
@@ -147,28 +154,36 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     work.route = Route { link: index, number: 0 };
     for candidate in 0..CANDIDATES {
         work.reply = reply_key(work, candidate);
-        let Workspace { flow, reply, transient, arrival, .. } = &*work;
-        // A SYN that is sent again finds its session here where the first tuple was taken.
-        if let Some(entry) = tables.transient(Class::HalfOpen, reply)
-            && entry.forward.same(flow)
-            && entry.session.link == transient.session.link
-        {
-            entry.last_seen = now;
-            entry.sent.count(arrival);
-            return Ok(());
-        }
-        let foreign = candidate < SHARED_FROM
-            && tables
-                .alias(&reply.alias)
-                .is_some_and(|alias| !flow.same_client(&alias.client, alias.scope));
-        if !foreign
-            && is_free(reply, now, tables)
-            && tables.insert_transient(Class::HalfOpen, reply, transient)
-        {
+        if take(candidate < SHARED_FROM, work, tables) {
             return Ok(());
         }
     }
     Err(Stop::Drop(Reason::Exhausted))
+}
+
+/// Opens the session under `work.reply`, if that is free; `alone` if the alias must not be another
+/// client's.
+#[inline(never)]
+fn take<T: Tables>(alone: bool, work: &mut Workspace, tables: &mut T) -> bool {
+    let Workspace { flow, reply, transient, arrival, .. } = &*work;
+    // A SYN that is sent again finds its session here where the first tuple was taken.
+    if let Some(entry) = tables.transient(Class::HalfOpen, reply)
+        && entry.forward.same(flow)
+        && entry.session.link == transient.session.link
+    {
+        entry.last_seen = arrival.now;
+        entry.sent.count(arrival);
+        return true;
+    }
+    let foreign = || {
+        let alias = tables.alias(&reply.alias);
+        alias.is_some_and(|alias| !flow.same_client(&alias.client, alias.scope))
+    };
+    if alone && foreign() {
+        return false;
+    }
+    is_free(reply, arrival.now, tables)
+        && tables.insert_transient(Class::HalfOpen, reply, transient)
 }
 
 /// Whether a source address can be a client's (rule H12).

@@ -1,7 +1,7 @@
 //! A client's packet, at tc ingress of an uplink.
 
 use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
-use crate::layout::{ForwardKey, Link, address_scope, port_bit, session_flags};
+use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -74,24 +74,32 @@ pub fn decide<P: Packet, T: Tables>(
     work.transport = transport;
     work.arrival = *arrival;
 
-    match tables.forward_and_link(&work.flow) {
-        Some((entry, found)) => {
+    let mut established = false;
+    let mut ending = false;
+    if let Some((entry, link)) = tables.forward_and_link(&work.flow) {
+        let Handle { index, generation } = entry.session.link;
+        work.reply = entry.reply;
+        work.route = Route { link: index, number: entry.usage.packets as u16 };
+        established = link.is_some_and(|link| link.serves(generation));
+        ending = close::both_done(entry.session.flags);
+        if established {
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
             entry.usage.count(arrival);
-            work.reply = entry.reply;
-            let (link, flags) = (entry.session.link, entry.session.flags);
-            work.route = Route { link: link.index, number: entry.usage.packets as u16 };
-            if !found.is_some_and(|found| found.serves(link.generation)) {
-                open::reopen(work, tables)?;
-            } else if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(flags) {
-                close::note(session_flags::CLIENT_FIN, work, tables);
-            }
+        } else {
+            open::after_link(work, tables)?;
         }
-        None => open::by_client(work, tables)?,
+    }
+    if !established {
+        open::by_client(work, tables)?;
+    } else if ending || work.transport.has(tcp_flags::FIN | tcp_flags::RST) {
+        close::note(session_flags::CLIENT_FIN, work, tables);
     }
 
+    // Read back rather than remembered: what differs between TCP and UDP would be followed by the
+    // verifier through everything above, once for each.
+    let transport = work.transport;
     check(header, &transport, arrival.length)?;
     let Workspace { reply, route, to_container, .. } = work;
     let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };

@@ -3,6 +3,7 @@
 use crate::checksum::Difference;
 use crate::decide::Transport;
 use crate::packet::Packet;
+use core::hint::black_box;
 use zerocopy::FromZeros;
 
 /// Largest number of options that are looked at: the option space has 40 bytes.
@@ -72,19 +73,24 @@ pub fn clamp_mss<const START: usize, P: Packet>(
             return MssPatch::NONE;
         }
         let Some([kind, length]) = packet.load::<2>(START + offset) else { return MssPatch::NONE };
-        match kind {
+        let length = match kind {
             END => return MssPatch::NONE,
-            PADDING => offset += 1,
-            MSS if length == 4 && offset + 4 <= end => {
-                let Some(old) = packet.load::<2>(START + offset + 2) else { return MssPatch::NONE };
-                if u16::from_be_bytes(old) <= limit {
-                    return MssPatch::NONE;
-                }
-                return MssPatch { offset: (offset + 2) as u8, old, new: limit.to_be_bytes() };
-            }
-            _ if length < 2 => return MssPatch::NONE,
-            _ => offset += length as usize,
+            PADDING => 1,
+            _ => length as usize,
+        };
+        if (kind != PADDING && length < 2) || offset + length > end {
+            return MssPatch::NONE;
         }
+        if kind == MSS && length == 4 {
+            let Some(old) = packet.load::<2>(START + offset + 2) else { return MssPatch::NONE };
+            if u16::from_be_bytes(old) <= limit {
+                return MssPatch::NONE;
+            }
+            return MssPatch { offset: (offset + 2) as u8, old, new: limit.to_be_bytes() };
+        }
+        // A header has 60 bytes at the most. Said so that the verifier sees it: with a bound that is
+        // the same in each round it has one path to follow instead of 2 to the number of rounds.
+        offset = black_box(offset + length) & 63;
     }
     MssPatch::NONE
 }

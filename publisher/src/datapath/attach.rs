@@ -21,7 +21,7 @@ const PRIORITY: u16 = 0x6464;
 /// Handle of our clsact filters.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 /// Suffix of pins that stand for a clsact filter.
-const CLSACT: &str = ".clsact";
+const CLSACT: &str = "-clsact";
 
 /// Which program an interface gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -55,10 +55,12 @@ impl Server {
             while !ended.load(Ordering::Relaxed) {
                 let Ok((length, peer)) = receiving.recv_from(&mut buffer) else { continue };
                 let datagram = buffer[..length].to_vec();
+                // Recorded first: who has the reply may look at the record.
+                let recorded = (peer, datagram.clone());
+                into.lock().unwrap_or_else(PoisonError::into_inner).push(recorded);
                 if echo {
                     let _ = receiving.send_to(&datagram, peer);
                 }
-                into.lock().unwrap_or_else(PoisonError::into_inner).push((peer, datagram));
             }
         });
         Ok(Self { socket, seen, stop, thread: Some(thread) })
