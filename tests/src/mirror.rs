@@ -7,6 +7,7 @@ use std::hash::Hash;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::Pod;
@@ -41,7 +42,7 @@ pub const BRIDGED_TARGET: [u8; 4] = [172, 17, 0, 3];
 /// Its hardware address.
 pub const BRIDGED_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 3];
 /// Established sessions that the tables take: so few that they fill up.
-pub const SESSIONS: u32 = 48;
+pub const SESSIONS: u32 = 8;
 
 /// A frame for one of the programs.
 #[derive(Clone, Debug)]
@@ -161,6 +162,15 @@ impl Mirror {
         self.native.links[index as usize] = link;
         let datapath = self.datapath.as_mut().context("an open datapath")?;
         Ok(datapath.tables().set_link(index, &link)?)
+    }
+
+    /// Waits where the clock is about to move to the next second, so that a step comes to its end
+    /// within this one.
+    pub fn keep_off_the_second() {
+        let rest = 1_000_000_000 - clock_gettime(ClockId::Monotonic).tv_nsec;
+        if rest < 100_000_000 {
+            std::thread::sleep(Duration::from_nanos(rest as u64));
+        }
     }
 
     /// Gives a frame to both sides.
@@ -345,6 +355,11 @@ fn clear<K: Pod, V: Pod>(table: &mut Table<K, V>) -> Result<()> {
 fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
     let mut tables = samples::tables();
     tables.capacity = SESSIONS as usize;
+    if let Some(config) = &mut tables.config {
+        // So few aliases and ports that clients meet, and that they run out.
+        config.pool_mask = [255, 255, 255, 248];
+        config.gateway_last = config.gateway_first + 3;
+    }
     let settings = tables.uplinks.remove(&samples::UPLINK);
     tables.uplinks.extend(settings.map(|settings| (uplink, settings)));
     let first = Link { veth, device: bridge, ..samples::link() };

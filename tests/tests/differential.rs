@@ -12,14 +12,17 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use publisher_common::decide::Stop;
 use publisher_common::native::Outcome;
+use publisher_common::reason::Reason;
 use publisher_tests::mirror::{Mirror, Step};
 use publisher_tests::{case, netns::Netns};
 use random::{Random, Traffic};
 
 /// Packets on one set of tables.
-const EPISODE: u64 = 256;
+const EPISODE: u64 = 400;
 /// Of all packets, how many must have been rewritten for the run to mean something, in percent.
 const REWRITTEN: u64 = 30;
+/// So many packets come to every reason for a drop.
+const ENOUGH: u64 = 200_000;
 
 #[test]
 fn random_packets_come_to_the_same() {
@@ -62,6 +65,12 @@ fn play(mirror: &mut Mirror, packets: u64, seed: u64) -> Result<()> {
     let count = |what: &str| counts.get(what).copied().unwrap_or(0);
     let rewritten = count("to the container") + count("to the client");
     ensure!(rewritten * 100 >= total * REWRITTEN, "{rewritten} of {total} were rewritten");
+    if total >= ENOUGH {
+        for reason in Reason::ALL.iter().filter(|reason| **reason != Reason::HelperFailed) {
+            let what = format!("drop {}", reason.name());
+            ensure!(count(&what) > 0, "the random packets never reached: {what}");
+        }
+    }
     ensure!(count("the clock moved") * 100 <= total, "too many sets of tables were given up");
     Ok(())
 }

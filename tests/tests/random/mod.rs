@@ -6,7 +6,7 @@ use frames::{Body, client_packet, container_packet, fragmentation_needed, packet
 use publisher::datapath::Hook;
 use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags};
 use publisher_common::native::samples;
-use publisher_common::wire::{ETHERNET_LENGTH, protocol, tcp_flags};
+use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::{
     BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, Frame, GATEWAY_PORT, LINK_LOCAL_HOST, MAC,
     SECOND_HOST,
@@ -109,11 +109,17 @@ impl Traffic {
     pub fn next_frame(&mut self) -> Frame {
         self.last = None;
         let (hook, mut bytes) = match self.random.below(100) {
-            0..52 => (Hook::UplinkEthernet, self.from_client()),
+            0..52 => (Hook::UplinkEthernet, self.packet_of_client()),
             52..56 => (Hook::UplinkEthernet, self.error_of_client()),
-            56..96 => self.from_container(),
+            56..96 => self.packet_of_container(),
             _ => self.error_of_container(),
         };
+        if self.random.percent(3) {
+            self.forget_sum(&mut bytes);
+        }
+        if hook == Hook::UplinkEthernet && self.random.percent(3) {
+            self.extend(&mut bytes);
+        }
         if self.random.percent(18) {
             self.damage(&mut bytes);
             self.last = None;
@@ -194,7 +200,7 @@ impl Traffic {
         Body::Tcp { flags, sequence: ISN, acknowledgment, options: options.to_vec(), payload }
     }
 
-    fn from_client(&mut self) -> Vec<u8> {
+    fn packet_of_client(&mut self) -> Vec<u8> {
         let mut flow = self.flow();
         let body = self.body(flow.protocol, true);
         let bytes = client_packet(&flow, &body);
@@ -204,7 +210,7 @@ impl Traffic {
     }
 
     /// A container's answer to a session; sometimes to none, or by somebody else.
-    fn from_container(&mut self) -> (Hook, Vec<u8>) {
+    fn packet_of_container(&mut self) -> (Hook, Vec<u8>) {
         let mut reply = self.reply();
         if self.random.percent(3) {
             reply.alias_port = (self.random.below(65_536) as u16).to_be_bytes();
@@ -244,6 +250,45 @@ impl Traffic {
         let length = self.random.pick(&[28usize, 28, 40, 548]);
         let (hook, source) = self.link_of(&reply);
         (hook, fragmentation_needed(&reply, source, (kind, code), mtu, length))
+    }
+
+    /// Takes the checksum out of a UDP datagram.
+    fn forget_sum(&mut self, bytes: &mut [u8]) {
+        let (next, start) = match bytes[ETHERNET_LENGTH] >> 4 {
+            6 => (20, ETHERNET_LENGTH + IPV6_LENGTH),
+            _ => (23, ETHERNET_LENGTH + IPV4_LENGTH),
+        };
+        if bytes[next] == protocol::UDP {
+            bytes[start + 6..start + 8].fill(0);
+        }
+    }
+
+    /// Puts an extension header behind an IPv6 header.
+    fn extend(&mut self, bytes: &mut Vec<u8>) {
+        let start = ETHERNET_LENGTH + IPV6_LENGTH;
+        for _ in 0..=self.random.below(7) {
+            let kind = self.random.pick(&[
+                protocol::HOP_BY_HOP,
+                protocol::ROUTING,
+                protocol::FRAGMENT,
+                protocol::AUTHENTICATION,
+                protocol::DESTINATION_OPTIONS,
+                50,
+            ]);
+            // The second byte is a length in two units, or reserved; the next two a fragment's.
+            let mut header = [bytes[20], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            header[1] = self.random.pick(&[0, 0, 1]);
+            header[3] = self.random.pick(&[0, 0, 1, 8]);
+            let length = match kind {
+                protocol::AUTHENTICATION => (usize::from(header[1]) + 2) * 4,
+                protocol::FRAGMENT => 8,
+                _ => (usize::from(header[1]) + 1) * 8,
+            };
+            bytes[20] = kind;
+            bytes.splice(start..start, header[..length].iter().copied());
+        }
+        let payload = (bytes.len() - start) as u16;
+        bytes[18..20].copy_from_slice(&payload.to_be_bytes());
     }
 
     /// Damages a frame, in its headers for the most part.
