@@ -41,8 +41,8 @@ impl<'a, const L2: usize> Window<'a, L2> {
     pub fn open(context: &'a TcContext, ethertype: u16) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-        let for_us = skb.pkt_type == TO_US
-            || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
+        let for_us =
+            skb.pkt_type == TO_US || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
         if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !for_us {
             return None;
         }
