@@ -106,7 +106,7 @@ mod tests {
     fn segment(options: &[u8]) -> Vec<u8> {
         let mut bytes = std::vec![0u8; 20];
         bytes.extend_from_slice(options);
-        while bytes.len() % 4 != 0 {
+        while !bytes.len().is_multiple_of(4) {
             bytes.push(0);
         }
         bytes[12] = ((bytes.len() / 4) << 4) as u8;

@@ -28,7 +28,7 @@ impl Pins {
         let existing = directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
         let kind =
             statfs(existing).map_err(|errno| DatapathError::io(existing)(errno.into()))?.f_type;
-        if i64::from(kind) != BPF_FS_MAGIC {
+        if kind != BPF_FS_MAGIC {
             return Err(DatapathError::NoBpffs(directory.into()));
         }
         let pins = Self { directory: directory.into() };
