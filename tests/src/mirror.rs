@@ -213,7 +213,7 @@ impl Mirror {
                 ensure!(outcome == Outcome::Stop(Stop::Pass), "a stub that isn't passed");
                 return Ok(Step::Refused);
             }
-            Err(error) => return Err(error).with_context(|| format!("{outcome:?}")),
+            Err(error) => return Err(error).context("a run"),
         };
         if let Outcome::Stop(Stop::Drop(reason)) = &outcome {
             *self.dropped.entry(*reason).or_default() += 1;
@@ -221,9 +221,10 @@ impl Mirror {
         let (action, expected) = expected(&outcome, bytes);
         ensure!(
             (output.action, &output.frame) == (action, &expected),
-            "the kernel: {} {:02x?}\nthe core:   {action} {expected:02x?}\n({outcome:?})",
+            "the kernel: {} {}\nthe core:   {action} {}\n",
             output.action,
-            output.frame
+            hex(&output.frame),
+            hex(&expected)
         );
         Ok(Step::Agreed(outcome))
     }
@@ -282,8 +283,11 @@ fn seconds() -> u32 {
 /// What the core makes of a frame, behind the conditions under which a program asks it.
 fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let bytes = &frame.bytes;
-    let ethertype = if frame.hook == Hook::UplinkEthernet { [0x86, 0xdd] } else { [8, 0] };
-    let to_us = bytes.get(..6).is_some_and(|address| address == MAC);
+    let uplink = frame.hook == Hook::UplinkEthernet;
+    let ethertype = if uplink { [0x86, 0xdd] } else { [8, 0] };
+    // A container addresses the bridge, which at its veth is somebody else.
+    let to_us =
+        bytes.get(..6).is_some_and(|address| address == MAC || !uplink && address[0] & 1 == 0);
     if !to_us || bytes.get(12..14).is_none_or(|found| found != ethertype) {
         return Outcome::Stop(Stop::Pass);
     }
@@ -292,6 +296,12 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
         Hook::Bridge => from_container::<true>(bytes, arrival, tables),
         _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
     }
+}
+
+/// Length and bytes of a frame, as far as its headers go.
+pub fn hex(frame: &[u8]) -> String {
+    let shown = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{} bytes {shown}", frame.len())
 }
 
 fn is(error: &std::io::Error, number: i32) -> bool {

@@ -344,6 +344,19 @@ fn frames_for_others_and_with_tags_pass() {
         assert_eq!(frame[..6], MAC);
         let outcome = send(mirror, Hook::UplinkEthernet, frame)?;
         ensure!(matches!(outcome, Outcome::ToContainer(..)), "the frame itself is translated");
+
+        // A container addresses the bridge, which at the veth is somebody else; all others pass.
+        let reply = establish(mirror, &samples::flow())?;
+        let right = container_packet(&reply, samples::TARGET_MAC, &segment(tcp_flags::ACK, 0));
+        let mut to_bridge = right.clone();
+        to_bridge[..6].copy_from_slice(&[2, 0x42, 0, 0, 0, 9]);
+        let outcome = send(mirror, Hook::Veth, to_bridge)?;
+        ensure!(matches!(outcome, Outcome::ToClient(..)), "{outcome:?}");
+        for address in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+            let mut bytes = right.clone();
+            bytes[..6].copy_from_slice(&address);
+            assert_eq!(send(mirror, Hook::Veth, bytes)?, Outcome::Stop(Stop::Pass));
+        }
         Ok(())
     });
 }
