@@ -54,7 +54,7 @@ fn verdict(result: Result<i32, Stop>) -> i32 {
 
 #[inline(always)]
 fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+    let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);
     };
     let mut tables = Kernel::new(context);
@@ -73,7 +73,7 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
 
 #[inline(never)]
 fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+    let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);
     };
     let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
@@ -84,7 +84,7 @@ fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
 
 #[inline(never)]
 fn extended<const L2: usize>(context: &TcContext) -> Stop {
-    let Some(packet) = Window::<L2>::open(context, window::ETHERTYPE_IPV6) else {
+    let Some(packet) = Window::<L2>::of_client(context) else {
         return Stop::Pass;
     };
     to_container::decide_extended(&packet, &packet.arrival(), &mut Kernel::new(context))
@@ -92,7 +92,7 @@ fn extended<const L2: usize>(context: &TcContext) -> Stop {
 
 #[inline(always)]
 fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
         return Err(Stop::Pass);
     };
     let mut tables = Kernel::new(context);
@@ -109,7 +109,7 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
 
 #[inline(never)]
 fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<ETHERNET_LENGTH>::open(context, window::ETHERTYPE_IPV4) else {
+    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
         return Err(Stop::Pass);
     };
     let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };

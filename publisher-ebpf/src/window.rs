@@ -16,8 +16,7 @@ pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 /// `pkt_type` of a packet addressed to this host (`PACKET_HOST`).
 const TO_US: u32 = 0;
-/// `pkt_type` of a packet addressed to another one (`PACKET_OTHERHOST`), as seen by the device that
-/// received it: a container addresses the bridge, not the veth that is a port of it.
+/// `pkt_type` of a packet whose hardware address isn't the receiving device's (`PACKET_OTHERHOST`).
 const TO_ANOTHER: u32 = 3;
 /// Bytes behind the link-layer header that decisions look at, at the most: the IPv6 and ICMPv6
 /// headers of an error, the embedded IPv6 header and 8 bytes.
@@ -35,15 +34,30 @@ pub struct Window<'a, const L2: usize> {
 }
 
 impl<'a, const L2: usize> Window<'a, L2> {
-    /// A packet that may be ours: of this Ethertype, addressed to the host, without a VLAN tag (a
-    /// tagged frame belongs to the VLAN's interface). Makes sure that the headers can be read.
+    /// A packet of an uplink that may be ours.
     #[inline(always)]
-    pub fn open(context: &'a TcContext, ethertype: u16) -> Option<Self> {
+    pub fn of_client(context: &'a TcContext) -> Option<Self> {
+        Self::open(context, ETHERTYPE_IPV6, |kind| kind == TO_US)
+    }
+
+    /// A packet of a container link that may be ours. At the veth it is addressed to the bridge that
+    /// the veth is a port of, so to another one as the kernel sees it.
+    #[inline(always)]
+    pub fn of_container(context: &'a TcContext) -> Option<Self> {
+        Self::open(context, ETHERTYPE_IPV4, |kind| kind == TO_US || kind == TO_ANOTHER)
+    }
+
+    /// A packet of this Ethertype and of a `pkt_type` that is served, without a VLAN tag (a tagged frame
+    /// belongs to the VLAN's interface). Makes sure that the headers can be read.
+    #[inline(always)]
+    fn open(
+        context: &'a TcContext,
+        ethertype: u16,
+        serves: impl FnOnce(u32) -> bool,
+    ) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-        let for_us = skb.pkt_type == TO_US
-            || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
-        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !for_us {
+        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !serves(skb.pkt_type) {
             return None;
         }
         let wanted = (skb.len).min((L2 + HEADERS) as u32);

@@ -8,6 +8,7 @@
 //! Nothing here is simulated and nothing is skipped: what is missing on the machine (root, a tool,
 //! the programs) is named in the failure.
 
+pub mod bench;
 pub mod case;
 pub mod confine;
 pub mod daemon;
@@ -15,6 +16,7 @@ pub mod docker;
 pub mod docker_proxy;
 pub mod fetched;
 pub mod initramfs;
+pub mod interrupt;
 pub mod lab;
 pub mod mirror;
 pub mod netns;

@@ -1,7 +1,8 @@
-//! The project's commands: `cargo xtask setup | demo | test`.
+//! The project's commands: `cargo xtask setup | demo | test | bench`.
 //!
 //! Every verb but `setup` looks first whether something is missing on this machine, and runs `setup` for it.
 
+mod bench;
 mod demo;
 mod paths;
 mod residue;
@@ -12,7 +13,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Publisher's own commands")]
@@ -39,6 +40,22 @@ enum Verb {
         /// Only tests whose name contains this (skips format and lints)
         filter: Option<String>,
     },
+    /// Measure the kernel path beside docker-proxy, IPv4 DNAT and routed IPv6, in namespaces of its own
+    Bench {
+        /// Five short rounds, in less than three minutes
+        #[arg(long)]
+        quick: bool,
+        /// What the figures are printed as
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    #[default]
+    Table,
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -67,6 +84,11 @@ fn dispatch(verb: Verb) -> Result<()> {
             run::need_root("test")?;
             setup::ensure()?;
             test::run(full, filter.as_deref())
+        }
+        Verb::Bench { quick, output } => {
+            run::need_root("bench")?;
+            setup::ensure()?;
+            bench::run(quick, output == Output::Json)
         }
     }
 }

@@ -109,13 +109,9 @@ pub fn decide<P: Packet, T: Tables>(
     } else {
         MssPatch::NONE
     };
-    let rewrite = TransportRewrite::to_container(
-        &reply,
-        &header.source,
-        &header.destination,
-        transport.ports,
-    )
-    .with_mss(mss);
+    let rewrite =
+        TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
+            .with_mss(mss);
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
     // Sessions between the same two addresses start at different numbers.

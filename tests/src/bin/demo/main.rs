@@ -2,14 +2,13 @@
 //!
 //! Everything happens in network namespaces of its own and is gone at the end, also after Ctrl-C or an error.
 
-mod interrupt;
 mod story;
 mod tell;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use publisher_tests::case;
+use publisher_tests::{case, interrupt};
 
 fn main() -> ExitCode {
     let docker = match std::env::args().nth(1).as_deref() {

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, ensure};
 use publisher_tests::case::Case;
 use publisher_tests::daemon::Daemon;
 use publisher_tests::docker::{self, Engine, Version};
+use publisher_tests::interrupt;
 use publisher_tests::netns::Netns;
 use publisher_tests::shell;
 use publisher_tests::topology::{HOST, Options, Topology};
 
-use crate::interrupt;
 use crate::tell;
 
 /// The published port.

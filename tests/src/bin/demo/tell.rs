@@ -6,9 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
-use publisher_tests::{netns, shell};
-
-use crate::interrupt;
+use publisher_tests::{interrupt, netns, shell};
 
 /// A new step of the story, numbered. Ends it instead after Ctrl-C.
 pub fn step(title: &str) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Ctrl-C: the demo stops at its next step, and its guards clean up as after an error.
+//! Ctrl-C: the demo and the benchmark stop at their next step, and their guards clean up as after
+//! an error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +26,10 @@ pub fn happened() -> bool {
     HAPPENED.load(Ordering::Relaxed)
 }
 
-/// Ends the story here if one came.
+/// Ends what is going on here if one came.
+///
+/// # Errors
+/// When one came.
 pub fn check() -> Result<()> {
     if happened() {
         bail!("interrupted");

@@ -1,0 +1,227 @@
+//! The contenders, each with a network of its own: client, host, container behind a bridge.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use super::service::{SHORT_PORT, STREAM_PORT, Service};
+use super::work::{self, Connections, Direction, Stream};
+use crate::case::Case;
+use crate::daemon::Daemon;
+use crate::docker_proxy::DockerProxy;
+use crate::netns::Netns;
+use crate::shell;
+use crate::topology::{HOST, Topology, client_address};
+
+/// Ports of the host, in the order of [`SHORT_PORT`] and [`STREAM_PORT`].
+const PUBLISHED: [u16; 2] = [8080, 8081];
+/// The host's IPv4 address on the uplink, where the contender wants one.
+const HOST_4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The client's IPv4 address.
+const CLIENT_4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The container's IPv6 address, where it has one.
+const CONTAINER_6: Ipv6Addr = Ipv6Addr::new(0xfd17, 0, 0, 0, 0, 0, 0, 2);
+
+/// A way from a client to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The kernel path of `publisherd`.
+    Publisher,
+    /// The newest Docker's userland proxy, IPv6 to IPv4.
+    DockerProxy,
+    /// IPv4 to IPv4 by netfilter, with the rules that Docker writes.
+    Dnat,
+    /// IPv6 to a container that has IPv6, only forwarded.
+    Routed,
+}
+
+impl Kind {
+    /// All of them; ours first.
+    pub const ALL: [Self; 4] = [Self::Publisher, Self::DockerProxy, Self::Dnat, Self::Routed];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Publisher => "Publisher",
+            Self::DockerProxy => "docker-proxy 28.5",
+            Self::Dnat => "IPv4 iptables DNAT",
+            Self::Routed => "routed IPv6",
+        })
+    }
+}
+
+/// A contender that is ready; dropping it takes everything down, its users first.
+#[derive(Debug)]
+pub struct Contender<'a> {
+    /// Which one.
+    pub kind: Kind,
+    /// The daemon of [`Kind::Publisher`].
+    pub daemon: Option<Daemon<'a>>,
+    _proxies: Vec<DockerProxy>,
+    service: Service,
+    short: SocketAddr,
+    stream: SocketAddr,
+    net: Topology,
+}
+
+impl<'a> Contender<'a> {
+    /// Builds the network and what carries the traffic through it, and checks that the traffic
+    /// really goes that way.
+    ///
+    /// # Errors
+    /// When a part is missing or refuses, or the container sees another address than it must.
+    pub fn build(case: &'a Case, kind: Kind) -> Result<Self> {
+        let net = Topology::simple()?;
+        let target = net.containers[0].address;
+        let (mut daemon, mut proxies) = (None, Vec::new());
+        let (mut served, mut reached) = (IpAddr::from(target), IpAddr::from(HOST));
+        let mut ports = PUBLISHED;
+        match kind {
+            Kind::Publisher | Kind::DockerProxy => {}
+            Kind::Dnat => {
+                dnat(&net, target)?;
+                reached = HOST_4.into();
+            }
+            Kind::Routed => {
+                route(&net)?;
+                (served, reached) = (CONTAINER_6.into(), CONTAINER_6.into());
+                ports = [SHORT_PORT, STREAM_PORT];
+            }
+        }
+        let service = Service::start(net.container(), served)?;
+        match kind {
+            Kind::Publisher => daemon = Some(publish(case, &net, target)?),
+            Kind::DockerProxy => {
+                without_pacing(&net.host)?;
+                for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
+                    proxies.push(DockerProxy::start(&net.host, port, (target, inside).into())?);
+                }
+            }
+            Kind::Dnat | Kind::Routed => {}
+        }
+        let [short, stream] = ports.map(|port| SocketAddr::from((reached, port)));
+        let made = Self { kind, daemon, _proxies: proxies, service, short, stream, net };
+        made.check()?;
+        Ok(made)
+    }
+
+    /// One stream.
+    ///
+    /// # Errors
+    /// As [`work::stream`].
+    pub fn stream(&self, direction: Direction, duration: Duration) -> Result<Stream> {
+        work::stream(self.net.client(), self.stream, &self.service, direction, duration)
+    }
+
+    /// Short connections.
+    ///
+    /// # Errors
+    /// As [`work::connections`].
+    pub fn connections(&self, duration: Duration) -> Result<Connections> {
+        work::connections(self.net.client(), self.short, duration)
+    }
+
+    /// Warms everything up and compares who the container saw with who it must see.
+    fn check(&self) -> Result<()> {
+        let short = Duration::from_millis(200);
+        self.stream(Direction::Up, short)?;
+        self.connections(short)?;
+        let seen = self.service.last_peer()?;
+        let right = match (self.kind, seen) {
+            (Kind::Publisher, IpAddr::V4(seen)) => {
+                seen.octets()[0] == 198 && seen.octets()[1] & 0xfe == 18
+            }
+            (Kind::DockerProxy, _) => seen == IpAddr::from(Ipv4Addr::new(172, 17, 0, 1)),
+            (Kind::Dnat, _) => seen == IpAddr::from(CLIENT_4),
+            (Kind::Routed, _) => seen == IpAddr::from(client_address(0)),
+            (Kind::Publisher, IpAddr::V6(_)) => false,
+        };
+        ensure!(right, "{}: the container saw {seen}: that is another way", self.kind);
+        Ok(())
+    }
+
+    /// How our own packets go, as `publisherctl ls` says it: `peer` or `neigh`.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer.
+    pub fn path(&self) -> Result<Option<String>> {
+        let Some(daemon) = &self.daemon else { return Ok(None) };
+        let entries = daemon.entries(&["ls"])?;
+        let mut paths: Vec<String> =
+            entries.iter().filter_map(|it| Some(it["path"].as_str()?.to_owned())).collect();
+        paths.dedup();
+        Ok(Some(paths.join(" and ")))
+    }
+}
+
+fn publish<'a>(case: &'a Case, net: &Topology, target: Ipv4Addr) -> Result<Daemon<'a>> {
+    let daemon = Daemon::start(case, &net.host)?;
+    for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
+        daemon.add(&port.to_string(), &format!("{target}:{inside}"))?;
+    }
+    // The veth behind the bridge is found once the container's neighbour entry is there.
+    shell::wait_until(Duration::from_secs(5), || {
+        daemon.entries(&["ls"]).is_ok_and(|all| all.iter().all(|it| it["path"] == "peer"))
+    });
+    Ok(daemon)
+}
+
+/// docker-proxy has no option for the congestion control of its sockets: its routes say it.
+fn without_pacing(host: &Netns) -> Result<()> {
+    host.ip(
+        "route change 172.17.0.0/16 dev br0 proto kernel scope link src 172.17.0.1 congctl cubic",
+    )?;
+    host.ip("-6 route change 2001:db8:1::/64 dev up0 proto kernel metric 256 congctl cubic")?;
+    Ok(())
+}
+
+/// What Docker does for `-p 8080:80 -p 8081:81` on a client's way by IPv4.
+fn dnat(net: &Topology, target: Ipv4Addr) -> Result<()> {
+    net.client().ip(&format!("addr add {CLIENT_4}/24 dev eth0"))?;
+    net.host.ip(&format!("addr add {HOST_4}/24 dev up0"))?;
+    net.host.sysctl("ipv4/ip_forward", "1")?;
+    let mut rules: Vec<String> = [
+        "-t nat -N DOCKER",
+        "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+        "-t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
+        "-t nat -A POSTROUTING -s 172.17.0.0/16 ! -o br0 -j MASQUERADE",
+        "-t filter -N DOCKER",
+        "-t filter -P FORWARD DROP",
+        "-t filter -A FORWARD -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-t filter -A FORWARD -o br0 -j DOCKER",
+        "-t filter -A FORWARD -i br0 -j ACCEPT",
+    ]
+    .map(String::from)
+    .to_vec();
+    rules.push(format!("-t raw -A PREROUTING -d {target} ! -i br0 -j DROP"));
+    for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
+        let to = format!("{target}:{inside}");
+        rules.push(format!(
+            "-t nat -A DOCKER ! -i br0 -p tcp -m tcp --dport {port} -j DNAT --to-destination {to}"
+        ));
+        rules.push(format!(
+            "-t filter -A DOCKER -d {target} ! -i br0 -o br0 -p tcp -m tcp --dport {inside} -j ACCEPT"
+        ));
+    }
+    for rule in rules {
+        net.host.sh(&format!("iptables -w {rule}"))?;
+    }
+    Ok(())
+}
+
+/// Gives the container an IPv6 address, and lets the host forward.
+fn route(net: &Topology) -> Result<()> {
+    let container = net.container();
+    container.sysctl("ipv6/conf/all/disable_ipv6", "0")?;
+    container.ip(&format!("addr add {CONTAINER_6}/64 dev eth0 nodad"))?;
+    net.host.ip("addr add fd17::1/64 dev br0 nodad")?;
+    net.host.sysctl("ipv6/conf/all/forwarding", "1")?;
+    container.ip("-6 route add default via fd17::1")?;
+    net.client().ip(&format!("-6 route add fd17::/64 via {HOST}"))?;
+    Ok(())
+}
