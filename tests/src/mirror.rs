@@ -1,30 +1,30 @@
 //! The loaded programs and the native core side by side: the same tables, the same packets, and the
 //! same results or a failure.
 
-use std::collections::{BTreeMap, HashMap as Native};
-use std::fmt::Debug;
-use std::hash::Hash;
+mod tables;
+
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
 use publisher::datapath::{Capacities, Datapath, Hook};
 use publisher_common::decide::Stop;
 use publisher_common::layout::{
-    Alias, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey, Reverse,
-    Transient, VERSION, names, source_mode,
+    Alias, Forward, ForwardKey, Link, ReplyKey, Reverse, Transient, VERSION, names,
 };
-use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink, samples};
+use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
+use tables::{clear, fill, same, tables};
+
 use crate::test_run::{self, DROP, Input, PASS, REDIRECT};
 
 /// Hardware address of every device of the mirror's namespace.
@@ -335,77 +335,4 @@ fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
         Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
     };
     (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
-}
-
-fn same<K: Pod + Eq + Hash + Debug, V: Pod + PartialEq + Debug>(
-    name: &str,
-    kernel: &Table<K, V>,
-    native: &Native<K, V>,
-) -> Result<()> {
-    let found: Native<K, V> = kernel.iter().collect::<Result<_, _>>()?;
-    for (key, value) in &found {
-        let expected = native.get(key);
-        ensure!(expected == Some(value), "{name} {key:?}\nkernel {value:?}\ncore {expected:?}");
-    }
-    for key in native.keys() {
-        ensure!(found.contains_key(key), "{name} {key:?} isn't in the kernel's");
-    }
-    Ok(())
-}
-
-fn clear<K: Pod, V: Pod>(table: &mut Table<K, V>) -> Result<()> {
-    let keys: Vec<K> = table.keys().collect::<Result<_, _>>()?;
-    for key in keys {
-        table.remove(&key)?;
-    }
-    Ok(())
-}
-
-/// The sample's tables with this namespace's devices, and more that is published.
-fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
-    let mut tables = samples::tables();
-    tables.capacity = SESSIONS as usize;
-    if let Some(config) = &mut tables.config {
-        // So few aliases and ports that clients meet, and that they run out.
-        config.pool_mask = [255, 255, 255, 248];
-        config.gateway_last = config.gateway_first + 3;
-    }
-    let settings = tables.uplinks.remove(&samples::UPLINK);
-    tables.uplinks.extend(settings.map(|settings| (uplink, settings)));
-    let first = Link { veth, device: bridge, ..samples::link() };
-    let second = Link {
-        veth: 0,
-        flags: publisher_common::layout::link_flags::UP,
-        target: BRIDGED_TARGET,
-        mac: BRIDGED_MAC,
-        mtu: 1_400,
-        ..first
-    };
-    tables.links = vec![first, second];
-    for (scope, address) in [(0, SECOND_HOST), (uplink, LINK_LOCAL_HOST)] {
-        tables.locals.push((LocalKey::BITS, LocalKey { scope: scope.to_ne_bytes(), address }));
-    }
-    for (key, value) in tables.publications.clone() {
-        let gateway = Publication { source: source_mode::GATEWAY, ..value };
-        tables.publish(PublicationKey { port: GATEWAY_PORT, ..key }, gateway);
-        let bridged = Publication { link: 1, target: BRIDGED_TARGET, ..value };
-        tables.publish(PublicationKey { port: BRIDGED_PORT, ..key }, bridged);
-        let exact = Publication { target_port: 81u16.to_be_bytes(), ..value };
-        tables.publish(PublicationKey { host: SECOND_HOST, ..key }, exact);
-    }
-    tables
-}
-
-/// Writes what the native side has to the kernel's maps.
-fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
-    let maps = datapath.tables();
-    maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
-    maps.set_locals(&native.locals)?;
-    for (index, link) in native.links.iter().enumerate() {
-        maps.set_link(index as u32, link)?;
-    }
-    let wanted = native.publications.iter().map(|(key, value)| (*key, *value)).collect();
-    maps.set_publications(&wanted, &[])?;
-    maps.set_config(native.config.as_ref().context("a configuration")?)?;
-    Ok(())
 }
