@@ -1,30 +1,30 @@
 //! The loaded programs and the native core side by side: the same tables, the same packets, and the
 //! same results or a failure.
 
-use std::collections::{BTreeMap, HashMap as Native};
-use std::fmt::Debug;
-use std::hash::Hash;
+mod tables;
+
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
 use publisher::datapath::{Capacities, Datapath, Hook};
 use publisher_common::decide::Stop;
 use publisher_common::layout::{
-    Alias, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey, Reverse,
-    Transient, VERSION, names, source_mode,
+    Alias, Forward, ForwardKey, Link, ReplyKey, Reverse, Transient, VERSION, names,
 };
-use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink, samples};
+use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
+use tables::{clear, fill, same, tables};
+
 use crate::test_run::{self, DROP, Input, PASS, REDIRECT};
 
 /// Hardware address of every device of the mirror's namespace.
@@ -213,7 +213,7 @@ impl Mirror {
                 ensure!(outcome == Outcome::Stop(Stop::Pass), "a stub that isn't passed");
                 return Ok(Step::Refused);
             }
-            Err(error) => return Err(error).with_context(|| format!("{outcome:?}")),
+            Err(error) => return Err(error).context("a run"),
         };
         if let Outcome::Stop(Stop::Drop(reason)) = &outcome {
             *self.dropped.entry(*reason).or_default() += 1;
@@ -221,9 +221,10 @@ impl Mirror {
         let (action, expected) = expected(&outcome, bytes);
         ensure!(
             (output.action, &output.frame) == (action, &expected),
-            "the kernel: {} {:02x?}\nthe core:   {action} {expected:02x?}\n({outcome:?})",
+            "the kernel: {} {}\nthe core:   {action} {}\n",
             output.action,
-            output.frame
+            hex(&output.frame),
+            hex(&expected)
         );
         Ok(Step::Agreed(outcome))
     }
@@ -282,8 +283,11 @@ fn seconds() -> u32 {
 /// What the core makes of a frame, behind the conditions under which a program asks it.
 fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let bytes = &frame.bytes;
-    let ethertype = if frame.hook == Hook::UplinkEthernet { [0x86, 0xdd] } else { [8, 0] };
-    let to_us = bytes.get(..6).is_some_and(|address| address == MAC);
+    let uplink = frame.hook == Hook::UplinkEthernet;
+    let ethertype = if uplink { [0x86, 0xdd] } else { [8, 0] };
+    // A container addresses the bridge, which at its veth is somebody else.
+    let to_us =
+        bytes.get(..6).is_some_and(|address| address == MAC || !uplink && address[0] & 1 == 0);
     if !to_us || bytes.get(12..14).is_none_or(|found| found != ethertype) {
         return Outcome::Stop(Stop::Pass);
     }
@@ -292,6 +296,12 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
         Hook::Bridge => from_container::<true>(bytes, arrival, tables),
         _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
     }
+}
+
+/// Length and bytes of a frame, as far as its headers go.
+pub fn hex(frame: &[u8]) -> String {
+    let shown = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{} bytes {shown}", frame.len())
 }
 
 fn is(error: &std::io::Error, number: i32) -> bool {
@@ -325,77 +335,4 @@ fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
         Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
     };
     (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
-}
-
-fn same<K: Pod + Eq + Hash + Debug, V: Pod + PartialEq + Debug>(
-    name: &str,
-    kernel: &Table<K, V>,
-    native: &Native<K, V>,
-) -> Result<()> {
-    let found: Native<K, V> = kernel.iter().collect::<Result<_, _>>()?;
-    for (key, value) in &found {
-        let expected = native.get(key);
-        ensure!(expected == Some(value), "{name} {key:?}\nkernel {value:?}\ncore {expected:?}");
-    }
-    for key in native.keys() {
-        ensure!(found.contains_key(key), "{name} {key:?} isn't in the kernel's");
-    }
-    Ok(())
-}
-
-fn clear<K: Pod, V: Pod>(table: &mut Table<K, V>) -> Result<()> {
-    let keys: Vec<K> = table.keys().collect::<Result<_, _>>()?;
-    for key in keys {
-        table.remove(&key)?;
-    }
-    Ok(())
-}
-
-/// The sample's tables with this namespace's devices, and more that is published.
-fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
-    let mut tables = samples::tables();
-    tables.capacity = SESSIONS as usize;
-    if let Some(config) = &mut tables.config {
-        // So few aliases and ports that clients meet, and that they run out.
-        config.pool_mask = [255, 255, 255, 248];
-        config.gateway_last = config.gateway_first + 3;
-    }
-    let settings = tables.uplinks.remove(&samples::UPLINK);
-    tables.uplinks.extend(settings.map(|settings| (uplink, settings)));
-    let first = Link { veth, device: bridge, ..samples::link() };
-    let second = Link {
-        veth: 0,
-        flags: publisher_common::layout::link_flags::UP,
-        target: BRIDGED_TARGET,
-        mac: BRIDGED_MAC,
-        mtu: 1_400,
-        ..first
-    };
-    tables.links = vec![first, second];
-    for (scope, address) in [(0, SECOND_HOST), (uplink, LINK_LOCAL_HOST)] {
-        tables.locals.push((LocalKey::BITS, LocalKey { scope: scope.to_ne_bytes(), address }));
-    }
-    for (key, value) in tables.publications.clone() {
-        let gateway = Publication { source: source_mode::GATEWAY, ..value };
-        tables.publish(PublicationKey { port: GATEWAY_PORT, ..key }, gateway);
-        let bridged = Publication { link: 1, target: BRIDGED_TARGET, ..value };
-        tables.publish(PublicationKey { port: BRIDGED_PORT, ..key }, bridged);
-        let exact = Publication { target_port: 81u16.to_be_bytes(), ..value };
-        tables.publish(PublicationKey { host: SECOND_HOST, ..key }, exact);
-    }
-    tables
-}
-
-/// Writes what the native side has to the kernel's maps.
-fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
-    let maps = datapath.tables();
-    maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
-    maps.set_locals(&native.locals)?;
-    for (index, link) in native.links.iter().enumerate() {
-        maps.set_link(index as u32, link)?;
-    }
-    let wanted = native.publications.iter().map(|(key, value)| (*key, *value)).collect();
-    maps.set_publications(&wanted, &[])?;
-    maps.set_config(native.config.as_ref().context("a configuration")?)?;
-    Ok(())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use publisher_common::decide::Stop;
 use publisher_common::native::Outcome;
 use publisher_common::reason::Reason;
-use publisher_tests::mirror::{Mirror, Step};
+use publisher_tests::mirror::{Mirror, Step, hex};
 use publisher_tests::{case, netns::Netns};
 use random::{Random, Traffic};
 
@@ -92,7 +92,7 @@ fn play_episode(
         let frame = traffic.next_frame();
         let step = mirror
             .step(&frame)
-            .with_context(|| format!("packet {number}, {:?}: {:02x?}", frame.hook, frame.bytes))?;
+            .with_context(|| format!("packet {number}, {:?}: {}", frame.hook, hex(&frame.bytes)))?;
         let what = match &step {
             Step::Agreed(Outcome::ToContainer(packet, _)) => {
                 traffic.note(packet);

@@ -4,14 +4,15 @@
 
 #[path = "random/frames.rs"]
 mod frames;
+#[path = "fixtures/oracle.rs"]
+mod oracle;
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use etherparse::{
-    Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4,
-};
+use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TcpOptionElement, TransportSlice, icmpv4};
 use frames::{Body, client_packet, container_packet, fragmentation_needed, packet_too_big};
+use oracle::{judge, replace_payload, reply_to};
 use publisher::datapath::Hook;
 use publisher_common::decide::Stop;
 use publisher_common::layout::{ForwardKey, ReplyKey};
@@ -74,60 +75,6 @@ fn from_container(mirror: &mut Mirror, reply: &ReplyKey, body: &Body) -> Result<
 const fn segment(flags: u8, payload: usize) -> Body {
     let acknowledgment = ISN.wrapping_add(1);
     Body::Tcp { flags, sequence: ISN, acknowledgment, options: Vec::new(), payload }
-}
-
-/// Panics where a length or a checksum of a packet is wrong; returns ports and payload.
-fn judge(packet: &[u8]) -> (u16, u16, Vec<u8>) {
-    let parsed = SlicedPacket::from_ip(packet).expect("a packet");
-    match (parsed.net, parsed.transport) {
-        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) => {
-            let header = ip.header();
-            assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
-            let sum = tcp.calc_checksum_ipv4(header.source(), header.destination());
-            assert_eq!(Ok(tcp.checksum()), sum);
-            (tcp.source_port(), tcp.destination_port(), tcp.payload().to_vec())
-        }
-        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Tcp(tcp))) => {
-            let sum = tcp.calc_checksum_ipv6(ip.header().source(), ip.header().destination());
-            assert_eq!(Ok(tcp.checksum()), sum);
-            (tcp.source_port(), tcp.destination_port(), tcp.payload().to_vec())
-        }
-        (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) => {
-            let header = ip.header();
-            assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
-            let sum = udp.to_header().calc_checksum_ipv4_raw(
-                header.source(),
-                header.destination(),
-                udp.payload(),
-            );
-            assert_eq!(Ok(udp.checksum()), sum);
-            (udp.source_port(), udp.destination_port(), udp.payload().to_vec())
-        }
-        (Some(NetSlice::Ipv6(ip)), Some(TransportSlice::Udp(udp))) => {
-            let sum = udp.to_header().calc_checksum_ipv6_raw(
-                ip.header().source(),
-                ip.header().destination(),
-                udp.payload(),
-            );
-            assert_eq!(Ok(udp.checksum()), sum);
-            (udp.source_port(), udp.destination_port(), udp.payload().to_vec())
-        }
-        other => panic!("neither TCP nor UDP: {other:?}"),
-    }
-}
-
-/// How the container answers a packet that it got.
-fn reply_to(packet: &[u8]) -> ReplyKey {
-    let field = |at: usize| [packet[at], packet[at + 1], packet[at + 2], packet[at + 3]];
-    let [a, b, c, d] = field(20);
-    ReplyKey {
-        target: field(16),
-        alias: field(12),
-        target_port: [c, d],
-        alias_port: [a, b],
-        protocol: packet[9],
-        reserved: [0; 3],
-    }
 }
 
 /// Opens a session and brings it to where both sides have proved themselves.
@@ -208,23 +155,6 @@ fn g12_datagrams_whose_sum_is_0_are_sent_with_ffff() {
         assert_eq!(packet[46..48], [0xff, 0xff]);
         Ok(())
     });
-}
-
-/// Puts `word` in the place of the last two bytes, and corrects the checksum at `sum` (RFC 1624).
-fn replace_payload(frame: &mut [u8], sum: usize, word: [u8; 2]) {
-    let end = frame.len() - 2;
-    let number = |bytes: &[u8]| u32::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-    let mut total =
-        (0xffff - number(&frame[sum..sum + 2])) + (0xffff - number(&frame[end..])) + number(&word);
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    let corrected = match !(total as u16) {
-        0 => 0xffff,
-        sum => sum,
-    };
-    frame[sum..sum + 2].copy_from_slice(&corrected.to_be_bytes());
-    frame[end..].copy_from_slice(&word);
 }
 
 #[test]
@@ -344,6 +274,19 @@ fn frames_for_others_and_with_tags_pass() {
         assert_eq!(frame[..6], MAC);
         let outcome = send(mirror, Hook::UplinkEthernet, frame)?;
         ensure!(matches!(outcome, Outcome::ToContainer(..)), "the frame itself is translated");
+
+        // A container addresses the bridge, which at the veth is somebody else; all others pass.
+        let reply = establish(mirror, &samples::flow())?;
+        let right = container_packet(&reply, samples::TARGET_MAC, &segment(tcp_flags::ACK, 0));
+        let mut to_bridge = right.clone();
+        to_bridge[..6].copy_from_slice(&[2, 0x42, 0, 0, 0, 9]);
+        let outcome = send(mirror, Hook::Veth, to_bridge)?;
+        ensure!(matches!(outcome, Outcome::ToClient(..)), "{outcome:?}");
+        for address in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+            let mut bytes = right.clone();
+            bytes[..6].copy_from_slice(&address);
+            assert_eq!(send(mirror, Hook::Veth, bytes)?, Outcome::Stop(Stop::Pass));
+        }
         Ok(())
     });
 }

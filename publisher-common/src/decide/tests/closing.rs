@@ -75,6 +75,26 @@ fn s5_counters_follow_a_session_into_its_end() {
 }
 
 #[test]
+fn s5_a_session_that_is_done_but_was_not_moved_goes_with_its_next_packet() {
+    use crate::layout::session_flags::{CLIENT_FIN, CONTAINER_FIN};
+    let flow = samples::flow();
+    for by_client in [true, false] {
+        let (mut scene, reply) = open();
+        let (forward, reverse) = (&mut scene.tables.forward, &mut scene.tables.reverse);
+        forward.get_mut(&flow).expect("forward").session.flags |= CLIENT_FIN | CONTAINER_FIN;
+        reverse.get_mut(&reply).expect("reverse").session.flags |= CLIENT_FIN | CONTAINER_FIN;
+        let outcome = if by_client {
+            scene.client(&flow, Segment::data(0))
+        } else {
+            scene.container(&reply, Segment::data(0))
+        };
+        assert!(!matches!(outcome, Outcome::Stop(_)), "it is translated all the same");
+        assert_eq!(scene.closing(&reply).session.state, State::V4_FIN_V6_FIN_RCV);
+        scene.assert_paired();
+    }
+}
+
+#[test]
 fn s6_a_reset_of_either_side_leaves_the_session_in_trans() {
     let flow = samples::flow();
     for by_client in [true, false] {

@@ -1,0 +1,93 @@
+//! The tables of both sides: what they start with, and whether they hold the same.
+
+use std::collections::HashMap as Native;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::Pod;
+use publisher::datapath::Datapath;
+use publisher_common::layout::{
+    Link, LocalKey, Publication, PublicationKey, link_flags, source_mode,
+};
+use publisher_common::native::{MemoryTables, samples};
+
+use super::{
+    BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, GATEWAY_PORT, LINK_LOCAL_HOST, SECOND_HOST,
+    SESSIONS, Table,
+};
+
+/// Whether a table of the kernel's holds what the native one does.
+pub(super) fn same<K: Pod + Eq + Hash + Debug, V: Pod + PartialEq + Debug>(
+    name: &str,
+    kernel: &Table<K, V>,
+    native: &Native<K, V>,
+) -> Result<()> {
+    let found: Native<K, V> = kernel.iter().collect::<Result<_, _>>()?;
+    for (key, value) in &found {
+        let expected = native.get(key);
+        ensure!(expected == Some(value), "{name} {key:?}\nkernel {value:?}\ncore {expected:?}");
+    }
+    for key in native.keys() {
+        ensure!(found.contains_key(key), "{name} {key:?} isn't in the kernel's");
+    }
+    Ok(())
+}
+
+/// Empties a table of the kernel's.
+pub(super) fn clear<K: Pod, V: Pod>(table: &mut Table<K, V>) -> Result<()> {
+    let keys: Vec<K> = table.keys().collect::<Result<_, _>>()?;
+    for key in keys {
+        table.remove(&key)?;
+    }
+    Ok(())
+}
+
+/// The sample's tables with this namespace's devices, and more that is published.
+pub(super) fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
+    let mut tables = samples::tables();
+    tables.capacity = SESSIONS as usize;
+    if let Some(config) = &mut tables.config {
+        // So few aliases and ports that clients meet, and that they run out.
+        config.pool_mask = [255, 255, 255, 248];
+        config.gateway_last = config.gateway_first + 3;
+    }
+    let settings = tables.uplinks.remove(&samples::UPLINK);
+    tables.uplinks.extend(settings.map(|settings| (uplink, settings)));
+    let first = Link { veth, device: bridge, ..samples::link() };
+    let second = Link {
+        veth: 0,
+        flags: link_flags::UP,
+        target: BRIDGED_TARGET,
+        mac: BRIDGED_MAC,
+        mtu: 1_400,
+        ..first
+    };
+    tables.links = vec![first, second];
+    for (scope, address) in [(0, SECOND_HOST), (uplink, LINK_LOCAL_HOST)] {
+        tables.locals.push((LocalKey::BITS, LocalKey { scope: scope.to_ne_bytes(), address }));
+    }
+    for (key, value) in tables.publications.clone() {
+        let gateway = Publication { source: source_mode::GATEWAY, ..value };
+        tables.publish(PublicationKey { port: GATEWAY_PORT, ..key }, gateway);
+        let bridged = Publication { link: 1, target: BRIDGED_TARGET, ..value };
+        tables.publish(PublicationKey { port: BRIDGED_PORT, ..key }, bridged);
+        let exact = Publication { target_port: 81u16.to_be_bytes(), ..value };
+        tables.publish(PublicationKey { host: SECOND_HOST, ..key }, exact);
+    }
+    tables
+}
+
+/// Writes what the native side has to the kernel's maps.
+pub(super) fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
+    let maps = datapath.tables();
+    maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
+    maps.set_locals(&native.locals)?;
+    for (index, link) in native.links.iter().enumerate() {
+        maps.set_link(index as u32, link)?;
+    }
+    let wanted = native.publications.iter().map(|(key, value)| (*key, *value)).collect();
+    maps.set_publications(&wanted, &[])?;
+    maps.set_config(native.config.as_ref().context("a configuration")?)?;
+    Ok(())
+}
