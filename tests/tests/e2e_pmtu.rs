@@ -181,6 +181,11 @@ fn a_datagram_too_large_for_the_path_tells_the_container() {
         let socket = udp::client(lab.net.client(), 0)?;
         socket.send_to(b"hello", host(8080))?;
         let alias = server.wait_for(b"hello")?;
+        server.reply(alias, b"welcome")?;
+        socket.recv_from(&mut [0; 64]).context("the first reply")?;
+        // The session is established by a client's packet that follows a reply.
+        socket.send_to(b"and now", host(8080))?;
+        server.wait_for(b"and now")?;
         // Linux sends with DF: 1452 bytes fill the uplink and not the link behind the router.
         server.reply(alias, &[1; 1452])?;
         let told = |frame: &Frame| {
