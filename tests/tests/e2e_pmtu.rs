@@ -15,6 +15,8 @@ use publisher_tests::traffic::raw::{self, Capture, Frame};
 use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
+/// Paired rounds of a comparison; an odd number. Single ones scatter on a machine of two cores.
+const ROUNDS: usize = 11;
 /// A stall costs seconds; these transfers take fractions of one.
 const NO_STALL: Duration = Duration::from_secs(5);
 
@@ -25,9 +27,8 @@ fn behind_routers(offloads: bool) -> Options {
 fn neither_direction_stalls(offloads: bool) {
     case::run(|case| {
         let lab = Lab::with(case, behind_routers(offloads))?;
-        let _server = tcp::Server::start(lab.net.container(), (ANY, 80), bulk::serve)?;
+        let server = tcp::Server::start(lab.net.container(), (ANY, 80), bulk::serve)?;
         lab.daemon.add("8080", TARGET)?;
-        let inside = Capture::start(lab.net.container(), "eth0")?;
         for round in 0..2 {
             let start = Instant::now();
             let mut stream = tcp::connect(lab.net.client(), host(8080))?;
@@ -36,14 +37,10 @@ fn neither_direction_stalls(offloads: bool) {
             println!("32 MiB up in {up:?}, down in {down:?}");
             ensure!(start.elapsed() < NO_STALL, "round {round} took {:?}", start.elapsed());
         }
-        // The container was told in its own language: fragmentation needed, 1400 - 20.
-        let told = |frame: &Frame| {
-            !frame.outgoing
-                && frame.bytes.get(23) == Some(&1)
-                && frame.bytes.get(34..36) == Some(&[3, 4])
-        };
-        let frame = inside.wait_for(Duration::from_secs(1), told).context("no 3/4 inside")?;
-        assert_eq!(frame.bytes[40..42], 1380u16.to_be_bytes());
+        // The container was told in its own language, and knows: 1400 less what IPv6 takes more.
+        let alias = server.last_peer()?.ip();
+        let route = lab.net.container().ip(&format!("route get {alias}"))?;
+        ensure!(route.contains("mtu 1380"), "the container doesn't know the path's MTU: {route}");
         Ok(())
     });
 }
@@ -66,15 +63,21 @@ fn within_20_percent_of_docker_proxy(offloads: bool) {
         let _proxy = DockerProxy::start(&lab.net.host, 8081, lab.net.target(80))?;
         let transfer = |port| {
             let mut stream = tcp::connect(lab.net.client(), host(port))?;
-            bulk::rush(&mut stream, 128 * MIB).with_context(|| format!("port {port}"))
+            bulk::rush(&mut stream, 64 * MIB).with_context(|| format!("port {port}"))
         };
         // Warm: both know the path's MTU.
         transfer(8080)?;
         transfer(8081)?;
         let mut ratios = [Vec::new(), Vec::new()];
-        for _ in 0..3 {
-            let ours = transfer(8080)?;
-            let theirs = transfer(8081)?;
+        for round in 0..ROUNDS {
+            // In turns, so that neither always comes first.
+            let (ours, theirs) = if round % 2 == 0 {
+                let ours = transfer(8080)?;
+                (ours, transfer(8081)?)
+            } else {
+                let theirs = transfer(8081)?;
+                (transfer(8080)?, theirs)
+            };
             for (ratio, (ours, theirs)) in ratios.iter_mut().zip(ours.into_iter().zip(theirs)) {
                 ratio.push(theirs.as_secs_f64() / ours.as_secs_f64());
             }
@@ -82,7 +85,8 @@ fn within_20_percent_of_docker_proxy(offloads: bool) {
         for (direction, mut ratios) in ["up", "down"].into_iter().zip(ratios) {
             ratios.sort_by(f64::total_cmp);
             println!("{direction}: throughput against docker-proxy, sorted: {ratios:.2?}");
-            ensure!(ratios[1] >= 0.8, "{direction}: {ratios:.2?} of docker-proxy's throughput");
+            let median = ratios[ROUNDS / 2];
+            ensure!(median >= 0.8, "{direction}: {ratios:.2?} of docker-proxy's throughput");
         }
         Ok(())
     });
@@ -177,6 +181,11 @@ fn a_datagram_too_large_for_the_path_tells_the_container() {
         let socket = udp::client(lab.net.client(), 0)?;
         socket.send_to(b"hello", host(8080))?;
         let alias = server.wait_for(b"hello")?;
+        server.reply(alias, b"welcome")?;
+        socket.recv_from(&mut [0; 64]).context("the first reply")?;
+        // The session is established by a client's packet that follows a reply.
+        socket.send_to(b"and now", host(8080))?;
+        server.wait_for(b"and now")?;
         // Linux sends with DF: 1452 bytes fill the uplink and not the link behind the router.
         server.reply(alias, &[1; 1452])?;
         let told = |frame: &Frame| {
