@@ -25,8 +25,8 @@ pub trait Tables {
     fn uplink(&self, ifindex: u32) -> Option<&Uplink>;
     /// Whom an alias stands for.
     fn alias(&self, address: &[u8; 4]) -> Option<&Alias>;
-    /// Whether the host has a socket that a packet of this flow would reach: a connection, or for
-    /// UDP a bound socket.
+    /// Whether the host has a socket that a packet of this flow would reach: a connection, a listener, or
+    /// for UDP a bound socket.
     fn has_socket(&self, flow: &ForwardKey) -> bool;
 
     /// An established session by the client's flow, and its container link.

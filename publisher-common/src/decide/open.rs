@@ -1,7 +1,7 @@
 //! A packet of no established session: it opens one, belongs to one that is half-open or closing,
 //! or isn't ours.
 
-use super::to_container::Route;
+use super::to_container::{Route, check};
 use super::{Decision, Stop, Workspace, establish};
 use crate::alias::{CANDIDATES, Candidates};
 use crate::layout::{
@@ -62,13 +62,26 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     work.publication = *found;
     set_candidates(work, tables)?;
     let opens = work.transport.opens();
-    if let Some(class) = find(opens, work, tables) {
-        establish::client_sent(class, work, tables);
-        return Ok(());
+    let found = find(opens, work, tables);
+    if found.is_none() {
+        may_open(work, tables)?;
     }
+    check(work)?;
+    match found {
+        Some(class) => {
+            establish::client_sent(class, work, tables);
+            Ok(())
+        }
+        None => insert(work, tables),
+    }
+}
 
-    let Workspace { flow, transport, .. } = &*work;
-    if transport.protocol == protocol::TCP && !opens {
+/// Whether a packet without a session may open one. The host's own sockets come first: its outgoing
+/// connections may have a published port.
+#[inline(always)]
+fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
+    let Workspace { flow, transport, arrival, .. } = work;
+    if transport.protocol == protocol::TCP && !transport.opens() {
         let stop = if tables.has_socket(flow) { Stop::Pass } else { Stop::Drop(Reason::NoSession) };
         return Err(stop);
     }
@@ -78,10 +91,10 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     if transport.has(tcp_flags::FIN | tcp_flags::RST) {
         return Err(Stop::Drop(Reason::TcpFlags));
     }
-    if !is_client(flow, ifindex, tables) {
+    if !is_client(flow, arrival.ifindex, tables) {
         return Err(Stop::Drop(Reason::Source));
     }
-    insert(work, tables)
+    Ok(())
 }
 
 #[inline(always)]

@@ -89,6 +89,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         Some((entry, link)) => {
             let session = entry.session;
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
+            check(header, &transport, arrival.length)?;
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
@@ -104,12 +105,12 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             let session = work.transient.session;
             let link = tables.link(session.link.index);
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
+            check(header, &transport, arrival.length)?;
             container_sent(class, work, tables);
             (session.link, uplink_of(session.uplink, session.flags))
         }
     };
 
-    check(header, &transport, arrival.length)?;
     let Workspace { flow, reply, to_client, .. } = work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
@@ -145,7 +146,7 @@ pub(super) fn miss<T: Tables>(header: &Ipv4Header, tables: &T) -> Stop {
     }
 }
 
-/// What must hold of a packet that is translated.
+/// What must hold of a packet before it changes a session.
 #[inline(always)]
 fn check(header: &Ipv4Header, transport: &Transport, length: u32) -> Decision<()> {
     let total = header.total();

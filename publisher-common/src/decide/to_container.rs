@@ -73,6 +73,7 @@ pub fn decide<P: Packet, T: Tables>(
     work.flow = flow_of(header, header.next_header, transport.ports, arrival);
     work.transport = transport;
     work.arrival = *arrival;
+    (work.payload, work.hops) = (header.payload(), header.hop_limit);
 
     let mut established = false;
     let mut ending = false;
@@ -83,6 +84,7 @@ pub fn decide<P: Packet, T: Tables>(
         established = link.is_some_and(|link| link.serves(generation));
         ending = close::both_done(entry.session.flags);
         if established {
+            check(work)?;
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
@@ -100,7 +102,6 @@ pub fn decide<P: Packet, T: Tables>(
     // Read back rather than remembered: what differs between TCP and UDP would be followed by the
     // verifier through everything above, once for each.
     let transport = work.transport;
-    check(header, &transport, arrival.length)?;
     let Workspace { reply, route, to_container, .. } = work;
     let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };
     let mss = if transport.has(tcp_flags::SYN) {
@@ -204,17 +205,17 @@ fn flow_of(header: &Ipv6Header, number: u8, ports: [u8; 4], arrival: &Arrival) -
     }
 }
 
-/// What must hold of a packet that is translated.
+/// What must hold of a packet before it changes a session.
 #[inline(always)]
-fn check(header: &Ipv6Header, transport: &Transport, length: u32) -> Decision<()> {
-    let payload = header.payload();
-    if !transport.fits(payload)
-        || payload > LONGEST_PAYLOAD
-        || IPV6_LENGTH as u32 + u32::from(payload) > length
+pub(super) fn check(work: &Workspace) -> Decision<()> {
+    let Workspace { transport, arrival, payload, hops, .. } = work;
+    if !transport.fits(*payload)
+        || *payload > LONGEST_PAYLOAD
+        || IPV6_LENGTH as u32 + u32::from(*payload) > arrival.length
     {
         return Err(Stop::Drop(Reason::Truncated));
     }
-    if header.hop_limit <= 1 {
+    if *hops <= 1 {
         return Err(Stop::Drop(Reason::HopLimit));
     }
     if transport.unchecked {

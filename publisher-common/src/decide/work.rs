@@ -21,6 +21,10 @@ pub struct Workspace {
     pub(super) transport: Transport,
     /// What the kernel says about the packet.
     pub(super) arrival: Arrival,
+    /// Length of a client's packet behind its IPv6 header, as the header says.
+    pub(super) payload: u16,
+    /// Hop limit of a client's packet.
+    pub(super) hops: u8,
     /// Where the session's packets go.
     pub(super) route: Route,
     /// What the packet asks for.
