@@ -26,7 +26,7 @@ pub fn run(quick: bool, json: bool) -> Result<()> {
     if json {
         command.args(["-o", "json"]);
     }
-    say("bench", if quick { "less than three minutes" } else { "some fifteen minutes" });
+    say("bench", if quick { "less than three minutes" } else { "some twelve minutes" });
     let error = command.envs(setup::environment()).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }

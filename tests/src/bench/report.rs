@@ -116,7 +116,7 @@ impl fmt::Display for Report {
         writeln!(
             formatter,
             "kernel {kernel}, {cores} cores ({processor}) shared by client, host and container; \
-             {rounds} rounds; our path: {}\n",
+             {rounds} rounds; congestion control cubic; our path: {}\n",
             self.path
         )?;
         if *busy_before > TOO_BUSY {
