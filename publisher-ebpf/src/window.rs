@@ -57,13 +57,7 @@ impl<'a, const L2: usize> Window<'a, L2> {
     ) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-<<<<<<< HEAD
         if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !serves(skb.pkt_type) {
-=======
-        let for_us =
-            skb.pkt_type == TO_US || (ethertype == ETHERTYPE_IPV4 && skb.pkt_type == TO_ANOTHER);
-        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !for_us {
->>>>>>> bench
             return None;
         }
         let wanted = (skb.len).min((L2 + HEADERS) as u32);
