@@ -2,9 +2,8 @@
 //!
 //! Every verb but `setup` looks first whether something is missing on this machine, and runs `setup` for it.
 
-mod bench;
-mod demo;
 mod paths;
+mod program;
 mod residue;
 mod run;
 mod setup;
@@ -78,7 +77,7 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Demo { docker } => {
             run::need_root("demo")?;
             setup::ensure()?;
-            demo::run(docker)
+            program::become_one("demo", if docker { &["--docker"] } else { &[] })
         }
         Verb::Test { full, filter } => {
             run::need_root("test")?;
@@ -88,7 +87,9 @@ fn dispatch(verb: Verb) -> Result<()> {
         Verb::Bench { quick, output } => {
             run::need_root("bench")?;
             setup::ensure()?;
-            bench::run(quick, output == Output::Json)
+            let quick: &[&str] = if quick { &["--quick"] } else { &[] };
+            let output = ["-o", if output == Output::Json { "json" } else { "table" }];
+            program::become_one("bench", &[quick, &output].concat())
         }
     }
 }

@@ -116,7 +116,7 @@ impl fmt::Display for Report {
         writeln!(
             formatter,
             "kernel {kernel}, {cores} cores ({processor}) shared by client, host and container; \
-             {rounds} rounds; our path: {}\n",
+             {rounds} rounds; congestion control cubic; our path: {}\n",
             self.path
         )?;
         if *busy_before > TOO_BUSY {
@@ -263,7 +263,10 @@ mod tests {
     #[test]
     fn the_table_says_what_was_reached_and_when_not_to_trust_it() {
         let text = report(0.0).to_string();
-        assert!(text.contains("| CPU s/GB to client        | <= 0.85 |    2.00 |  NO |"), "{text}");
+        assert!(
+            text.contains("| CPU s/GB to client         | <= 0.85 |    2.00 |  NO |"),
+            "{text}"
+        );
         assert!(!text.contains("WARNING"), "{text}");
         assert!(report(0.5).to_string().contains("WARNING: others used 50 %"));
     }

@@ -1,4 +1,4 @@
-//! `demo`: builds everything and starts the demo program of the `tests` crate in this process's place.
+//! Programs of the `tests` crate, `demo` and `bench`: built with everything they use, then started in this process's place.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use crate::run::{self, say};
 use crate::{paths, setup};
 
-/// Builds, then becomes the demo, so that Ctrl-C reaches the program that has something to clean up.
-pub fn run(docker: bool) -> Result<()> {
+/// Builds, then becomes the program, so that Ctrl-C reaches the one that has something to clean up.
+pub fn become_one(name: &str, arguments: &[&str]) -> Result<()> {
     say("build", "cargo build --release (some minutes the first time)");
     run::loud(run::cargo().args(["build", "--release", "--quiet"]).args([
         "-p",
@@ -18,11 +18,8 @@ pub fn run(docker: bool) -> Result<()> {
         "publisher-tests",
         "--bins",
     ]))?;
-    let program = paths::release_dir().join("demo");
+    let program = paths::release_dir().join(name);
     let mut command = Command::new(&program);
-    if docker {
-        command.arg("--docker");
-    }
-    let error = command.envs(setup::environment()).exec();
+    let error = command.args(arguments).envs(setup::environment()).exec();
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
