@@ -60,6 +60,8 @@ struct Inner {
     notices: Vec<String>,
     /// What went wrong in the last reconciliation.
     failures: Vec<String>,
+    /// What went wrong in the one before, which has been logged.
+    logged: Vec<String>,
 }
 
 impl Engine {

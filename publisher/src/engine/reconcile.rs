@@ -34,7 +34,7 @@ impl Engine {
             }
         }
         inner.resolutions = resolutions;
-        inner.failures.clear();
+        inner.logged = std::mem::take(&mut inner.failures);
         inner.apply(self);
     }
 
@@ -120,7 +120,9 @@ impl Inner {
 
     /// Notes a failure, and logs it if it is new.
     pub(super) fn fail(&mut self, failure: String) {
-        error!("{failure}");
+        if !self.logged.contains(&failure) {
+            error!("{failure}");
+        }
         self.failures.push(failure);
     }
 

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::topology::Watcher;
 use std::io;
 use std::time::Duration;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 use tracing::info;
 
 /// How often sessions are looked through.
@@ -56,12 +56,20 @@ impl Engine {
                 changes = watcher.next() => {
                     changes?;
                     self.reconcile().await;
+                    if self.has_failed().await {
+                        // What was tried may itself have been noticed.
+                        sleep(RETRY).await;
+                    }
                 }
                 () = review => self.reconcile().await,
                 _ = sweep.tick() => self.sweep().await,
                 _ = firewall.tick() => self.look_at_firewall().await,
             }
         }
+    }
+
+    async fn has_failed(&self) -> bool {
+        !self.inner.lock().await.failures.is_empty()
     }
 
     async fn has_unresolved(&self) -> bool {

@@ -121,6 +121,7 @@ impl Engine {
             firewall: Vec::new(),
             notices: damage.into_iter().chain(in_the_way).chain(config.warnings()).collect(),
             failures: Vec::new(),
+            logged: Vec::new(),
         };
         Ok(Self {
             config,
