@@ -15,7 +15,7 @@ use publisher_tests::traffic::raw::{self, Capture, Frame};
 use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
-/// Paired rounds of a comparison; an odd number. Single ones scatter on a machine of two cores.
+/// Rounds of a comparison. Single ones scatter on a machine of two cores.
 const ROUNDS: usize = 11;
 /// A stall costs seconds; these transfers take fractions of one.
 const NO_STALL: Duration = Duration::from_secs(5);
@@ -68,25 +68,21 @@ fn within_20_percent_of_docker_proxy(offloads: bool) {
         // Warm: both know the path's MTU.
         transfer(8080)?;
         transfer(8081)?;
-        let mut ratios = [Vec::new(), Vec::new()];
-        for round in 0..ROUNDS {
-            // In turns, so that neither always comes first.
-            let (ours, theirs) = if round % 2 == 0 {
-                let ours = transfer(8080)?;
-                (ours, transfer(8081)?)
-            } else {
-                let theirs = transfer(8081)?;
-                (transfer(8080)?, theirs)
-            };
-            for (ratio, (ours, theirs)) in ratios.iter_mut().zip(ours.into_iter().zip(theirs)) {
-                ratio.push(theirs.as_secs_f64() / ours.as_secs_f64());
+        // The fastest round of each: what else the machine does only ever adds time.
+        let mut fastest = [[Duration::MAX; 2]; 2];
+        for _ in 0..ROUNDS {
+            for (port, fastest) in [8080, 8081].into_iter().zip(&mut fastest) {
+                let times = transfer(port)?;
+                *fastest = [fastest[0].min(times[0]), fastest[1].min(times[1])];
             }
         }
-        for (direction, mut ratios) in ["up", "down"].into_iter().zip(ratios) {
-            ratios.sort_by(f64::total_cmp);
-            println!("{direction}: throughput against docker-proxy, sorted: {ratios:.2?}");
-            let median = ratios[ROUNDS / 2];
-            ensure!(median >= 0.8, "{direction}: {ratios:.2?} of docker-proxy's throughput");
+        let [ours, theirs] = fastest;
+        for (direction, (ours, theirs)) in
+            ["up", "down"].into_iter().zip(ours.into_iter().zip(theirs))
+        {
+            let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+            println!("{direction}: {ratio:.2} of docker-proxy's throughput ({ours:?}, {theirs:?})");
+            ensure!(ratio >= 0.8, "{direction}: {ratio:.2} of docker-proxy's throughput");
         }
         Ok(())
     });
