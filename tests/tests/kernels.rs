@@ -86,7 +86,12 @@ if in_ns client timeout 5 wget -q -O - 'http://[2001:db8:1::1]:8080/'; then
     exit 1
 fi
 ctl uninstall
-test ! -e /sys/fs/bpf/publisher
+if [ -e /sys/fs/bpf/publisher ]; then
+    find /sys/fs/bpf/publisher
+    tail /tmp/log
+    echo "guest: uninstall left pins"
+    exit 1
+fi
 "#;
 
 fn guest(kernel: Kernel) -> Result<Guest> {
