@@ -76,7 +76,12 @@ ctl add 8080 172.17.0.2:80
 ctl ls
 fetch "published"
 ctl sessions
-kill -9 $daemon
+# Not $daemon: that is the shell that started it.
+killall -9 publisherd
+if ctl status > /dev/null 2>&1; then
+    echo "guest: the daemon lives on"
+    exit 1
+fi
 fetch "without the daemon"
 start
 fetch "with the next daemon"

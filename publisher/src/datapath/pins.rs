@@ -11,18 +11,11 @@ use aya::maps::{MapInfo, MapType};
 use publisher_common::layout::VERSION;
 use rustix::fs::statfs;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
 /// `f_type` of a BPF file system (`BPF_FS_MAGIC`).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-
-/// How often an empty directory is tried to be removed.
-const ATTEMPTS: u32 = 50;
-/// How long to wait in between.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// The pin directory.
 pub(super) struct Pins {
@@ -130,22 +123,10 @@ impl Pins {
             }
         }
         for directory in [self.links(), self.maps(), self.version()] {
-            remove_directory(&directory).map_err(DatapathError::io(&directory))?;
+            fs::remove_dir(&directory).map_err(DatapathError::io(&directory))?;
         }
         // The directory itself may be shared, or a mount point.
-        let _ = remove_directory(&self.directory);
+        let _ = fs::remove_dir(&self.directory);
         Ok(())
     }
-}
-
-/// Removes an empty directory. On some kernels a bpffs holds on to what was just unlinked for a
-/// moment, so that the first attempt may fail.
-fn remove_directory(directory: &Path) -> io::Result<()> {
-    for _ in 0..ATTEMPTS {
-        match fs::remove_dir(directory) {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => sleep(PAUSE),
-            result => return result,
-        }
-    }
-    fs::remove_dir(directory)
 }
