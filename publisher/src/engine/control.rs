@@ -106,9 +106,13 @@ impl Control for Engine {
             for publication in &removed {
                 info!("removed {publication}");
             }
-            // No new sessions from here on; then the old ones are looked at.
+            // Those that may drain are known before their ports stop being published: in between, their
+            // packets would be the host's, which resets them. The rest ends once none can be opened.
+            if !kill {
+                inner.drain(self)?;
+            }
             inner.apply(self);
-            inner.drain(self, kill)?;
+            inner.end_sessions(self)?;
             views
         };
         self.reconcile().await;

@@ -126,16 +126,18 @@ impl Inner {
         self.failures.push(failure);
     }
 
-    /// Takes note of the sessions of publications that were just removed; `kill` ends them instead.
-    pub(super) fn drain(&mut self, engine: &Engine, kill: bool) -> Result<(), DatapathError> {
+    /// Takes note of the TCP sessions of publications that were just removed, so that they may go on.
+    pub(super) fn drain(&mut self, engine: &Engine) -> Result<(), DatapathError> {
         let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        if kill {
-            // Sessions that nobody drains are ended by the sweep.
-        } else {
-            let until = clock::now().wrapping_add(engine.config.drain.as_secs() as u32);
-            let sessions = datapath.tables().sessions()?;
-            *draining = drain::collect(&sessions, state.publications(), draining, until);
-        }
+        let until = clock::now().wrapping_add(engine.config.drain.as_secs() as u32);
+        let sessions = datapath.tables().sessions()?;
+        *draining = drain::collect(&sessions, state.publications(), draining, until);
+        Ok(())
+    }
+
+    /// Ends the sessions that are neither published nor draining.
+    pub(super) fn end_sessions(&mut self, engine: &Engine) -> Result<(), DatapathError> {
+        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
         *draining = drain::sweep(datapath, state.publications(), draining, &engine.timeouts)?;
         Ok(())
     }
