@@ -7,7 +7,7 @@ use aya_ebpf::{
 use core::mem::MaybeUninit;
 use publisher_common::{
     packet::{Arrival, Packet},
-    wire::ETHERNET_LENGTH,
+    wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, TCP_LENGTH, UDP_LENGTH, protocol},
 };
 
 /// Ethertype of IPv6, as it stands in the packet.
@@ -18,9 +18,13 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 const TO_US: u32 = 0;
 /// `pkt_type` of a packet whose hardware address isn't the receiving device's (`PACKET_OTHERHOST`).
 const TO_ANOTHER: u32 = 3;
-/// Bytes behind the link-layer header that decisions look at, at the most: the IPv6 and ICMPv6
-/// headers of an error, the embedded IPv6 header and 8 bytes.
-const HEADERS: usize = 96;
+/// Offset of the next header in an IPv6 header.
+const NEXT_HEADER: usize = 6;
+/// Offset of the protocol in an IPv4 header.
+const PROTOCOL: usize = 9;
+/// Bytes behind the IP header that decisions about an ICMP error look at: its own header, the
+/// embedded IPv6 header and 8 bytes.
+const ERROR: usize = 56;
 
 /// A value that the verifier lets through: it takes aligned accesses to the stack only, while the
 /// compiler is told that any access will do.
@@ -34,21 +38,25 @@ pub struct Window<'a, const L2: usize> {
 }
 
 impl<'a, const L2: usize> Window<'a, L2> {
-    /// A packet of an uplink that may be ours.
+    /// A packet of an uplink that may be ours, with its headers in reach.
     #[inline(always)]
     pub fn of_client(context: &'a TcContext) -> Option<Self> {
-        Self::open(context, ETHERTYPE_IPV6, |kind| kind == TO_US)
+        Self::open(context, ETHERTYPE_IPV6, |kind| kind == TO_US)?
+            .reaching(IPV6_LENGTH)?
+            .reaching_transport(NEXT_HEADER, IPV6_LENGTH)
     }
 
-    /// A packet of a container link that may be ours. At the veth it is addressed to the bridge that
-    /// the veth is a port of, so to another one as the kernel sees it.
+    /// A packet of a container link that may be ours, with its headers in reach. At the veth it is
+    /// addressed to the bridge that the veth is a port of, so to another one as the kernel sees it.
     #[inline(always)]
     pub fn of_container(context: &'a TcContext) -> Option<Self> {
-        Self::open(context, ETHERTYPE_IPV4, |kind| kind == TO_US || kind == TO_ANOTHER)
+        Self::open(context, ETHERTYPE_IPV4, |kind| kind == TO_US || kind == TO_ANOTHER)?
+            .reaching(IPV4_LENGTH)?
+            .reaching_transport(PROTOCOL, IPV4_LENGTH)
     }
 
     /// A packet of this Ethertype and of a `pkt_type` that is served, without a VLAN tag (a tagged frame
-    /// belongs to the VLAN's interface). Makes sure that the headers can be read.
+    /// belongs to the VLAN's interface).
     #[inline(always)]
     fn open(
         context: &'a TcContext,
@@ -57,15 +65,40 @@ impl<'a, const L2: usize> Window<'a, L2> {
     ) -> Option<Self> {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         let skb = unsafe { &*context.skb.skb };
-        if skb.protocol != u32::from(ethertype) || skb.vlan_present != 0 || !serves(skb.pkt_type) {
-            return None;
+        let ours =
+            skb.protocol == u32::from(ethertype) && skb.vlan_present == 0 && serves(skb.pkt_type);
+        ours.then_some(Self { context })
+    }
+
+    /// The same packet with `bytes` from the network header on in the linear part of the buffer, or
+    /// all that it has: a driver may leave headers outside, where windows don't look.
+    ///
+    /// Never more than is needed. A TCP sender's buffer has its headers there and all of its data
+    /// outside; a few bytes of data pulled in cost a new buffer here, and the receiving socket
+    /// can't merge it with its neighbours any more.
+    #[inline(always)]
+    fn reaching(self, bytes: usize) -> Option<Self> {
+        // SAFETY: as in `open`.
+        let length = unsafe { (*self.context.skb.skb).len };
+        let wanted = length.min((L2 + bytes) as u32);
+        if self.context.data_end() - self.context.data() < wanted as usize {
+            self.context.pull_data(wanted).ok()?;
         }
-        let wanted = (skb.len).min((L2 + HEADERS) as u32);
-        if context.data_end() - context.data() < wanted as usize {
-            // A driver may leave the headers outside the linear part.
-            context.pull_data(wanted).ok()?;
-        }
-        Some(Self { context })
+        Some(self)
+    }
+
+    /// The same packet with what decisions look at behind the IP header of `start` bytes, whose
+    /// protocol field stands at `field`, in reach; without TCP's options.
+    #[inline(always)]
+    fn reaching_transport(self, field: usize, start: usize) -> Option<Self> {
+        let &[number] = self.view::<1>(field)?;
+        let length = match number {
+            protocol::TCP => TCP_LENGTH,
+            protocol::UDP => UDP_LENGTH,
+            protocol::ICMP | protocol::ICMPV6 => ERROR,
+            _ => 0,
+        };
+        self.reaching(start + length)
     }
 
     /// What the kernel says about the packet.

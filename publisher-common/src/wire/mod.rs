@@ -12,6 +12,10 @@ pub const ETHERNET_LENGTH: usize = 14;
 pub const IPV6_LENGTH: usize = 40;
 /// Length of an IPv4 header without options.
 pub const IPV4_LENGTH: usize = 20;
+/// Length of a TCP header without options.
+pub const TCP_LENGTH: usize = 20;
+/// Length of a UDP header.
+pub const UDP_LENGTH: usize = 8;
 /// By how much the smallest header grows from IPv4 to IPv6.
 pub const HEADER_GROWTH: u32 = 20;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use super::docker_rules;
 use super::service::{SHORT_PORT, STREAM_PORT, Service};
 use super::work::{self, Connections, Direction, Stream};
 use crate::case::Case;
@@ -33,7 +34,7 @@ pub enum Kind {
     Publisher,
     /// The newest Docker's userland proxy, IPv6 to IPv4.
     DockerProxy,
-    /// IPv4 to IPv4 by netfilter, with the rules that Docker writes.
+    /// IPv4 to IPv4 by netfilter.
     Dnat,
     /// IPv6 to a container that has IPv6, only forwarded.
     Routed,
@@ -82,9 +83,10 @@ impl<'a> Contender<'a> {
         let (mut served, mut reached) = (IpAddr::from(target), IpAddr::from(HOST));
         let mut ports = PUBLISHED;
         match kind {
-            Kind::Publisher | Kind::DockerProxy => {}
+            Kind::Publisher | Kind::DockerProxy => write_rules(&net)?,
             Kind::Dnat => {
-                dnat(&net, target)?;
+                write_rules(&net)?;
+                by_ipv4(&net)?;
                 reached = HOST_4.into();
             }
             Kind::Routed => {
@@ -180,38 +182,18 @@ fn without_pacing(host: &Netns) -> Result<()> {
     Ok(())
 }
 
-/// What Docker does for `-p 8080:80 -p 8081:81` on a client's way by IPv4.
-fn dnat(net: &Topology, target: Ipv4Addr) -> Result<()> {
+/// All but plain routing run on hosts with Docker, whose rules are there whichever way is taken.
+fn write_rules(net: &Topology) -> Result<()> {
+    let [short, stream] = PUBLISHED;
+    let ports = [(short, SHORT_PORT), (stream, STREAM_PORT)];
+    docker_rules::write(&net.host, "br0", net.containers[0].address, &ports)
+}
+
+/// A client's way by IPv4; the host forwards.
+fn by_ipv4(net: &Topology) -> Result<()> {
     net.client().ip(&format!("addr add {CLIENT_4}/24 dev eth0"))?;
     net.host.ip(&format!("addr add {HOST_4}/24 dev up0"))?;
-    net.host.sysctl("ipv4/ip_forward", "1")?;
-    let mut rules: Vec<String> = [
-        "-t nat -N DOCKER",
-        "-t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
-        "-t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER",
-        "-t nat -A POSTROUTING -s 172.17.0.0/16 ! -o br0 -j MASQUERADE",
-        "-t filter -N DOCKER",
-        "-t filter -P FORWARD DROP",
-        "-t filter -A FORWARD -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-        "-t filter -A FORWARD -o br0 -j DOCKER",
-        "-t filter -A FORWARD -i br0 -j ACCEPT",
-    ]
-    .map(String::from)
-    .to_vec();
-    rules.push(format!("-t raw -A PREROUTING -d {target} ! -i br0 -j DROP"));
-    for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
-        let to = format!("{target}:{inside}");
-        rules.push(format!(
-            "-t nat -A DOCKER ! -i br0 -p tcp -m tcp --dport {port} -j DNAT --to-destination {to}"
-        ));
-        rules.push(format!(
-            "-t filter -A DOCKER -d {target} ! -i br0 -o br0 -p tcp -m tcp --dport {inside} -j ACCEPT"
-        ));
-    }
-    for rule in rules {
-        net.host.sh(&format!("iptables -w {rule}"))?;
-    }
-    Ok(())
+    net.host.sysctl("ipv4/ip_forward", "1")
 }
 
 /// Gives the container an IPv6 address, and lets the host forward.

@@ -1,7 +1,8 @@
 //! The benchmark: Publisher's kernel path beside what people use today, on the same work in the
 //! same run.
 //!
-//! * [`contender`] builds one network per contender, so that none meets another's rules or programs
+//! * [`contender`] builds one network per contender, so that none meets another's rules or programs;
+//!   [`docker_rules`] are those of a Docker host
 //! * [`work`] is what all of them do: one TCP stream each way, and many short connections;
 //!   [`service`] is its other end, in the container
 //! * [`rounds`] lets them take turns, in another order every round
@@ -13,6 +14,7 @@
 use std::time::Duration;
 
 pub mod contender;
+pub mod docker_rules;
 pub mod machine;
 pub mod programs;
 pub mod report;
