@@ -99,6 +99,7 @@ fn play_episode(
                 "to the container".into()
             }
             Step::Agreed(Outcome::ToClient(..)) => "to the client".into(),
+            Step::Agreed(Outcome::Pieces(..)) => "to the client, in pieces".into(),
             Step::Agreed(Outcome::Stop(Stop::Pass)) => "passed".into(),
             Step::Agreed(Outcome::Stop(Stop::Drop(reason))) => format!("drop {}", reason.name()),
             Step::Refused => "not taken by the kernel".into(),

@@ -86,6 +86,10 @@ impl Ipv4Header {
     pub const VERSION_LENGTH: u8 = 0x45;
     /// The "don't fragment" bit of `flags_offset`.
     pub const DONT_FRAGMENT: u16 = 0x4000;
+    /// The "more fragments" bit of `flags_offset`.
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// The offset in `flags_offset`, in units of 8 bytes.
+    pub const OFFSET: u16 = 0x1fff;
 
     /// The window `bytes` as a header.
     #[inline(always)]
@@ -116,6 +120,13 @@ impl Ipv4Header {
     #[must_use]
     pub const fn total(&self) -> u16 {
         u16::from_be_bytes(self.total_length)
+    }
+
+    /// Length of the header with its options.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(&self) -> u16 {
+        (self.version_length & 0x0f) as u16 * 4
     }
 
     /// Whether this is a fragment: more follow, or the offset isn't 0.

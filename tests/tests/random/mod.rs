@@ -1,5 +1,6 @@
 //! Traffic that is mostly what connections consist of, and partly damaged.
 
+mod fragments;
 mod frames;
 
 use frames::{Body, client_packet, container_packet, fragmentation_needed, packet_too_big};
@@ -60,6 +61,8 @@ pub struct Traffic {
     opened: Vec<Opened>,
     /// The flow of the client's packet that was last made.
     last: Option<ForwardKey>,
+    /// Fragments that are still to come, the next one last.
+    pending: Vec<(Hook, Vec<u8>)>,
 }
 
 /// What a container starts its sequence numbers with.
@@ -68,7 +71,7 @@ const ISN: u32 = 0xffff_fffe;
 impl Traffic {
     pub fn new(mut random: Random, checked: bool) -> Self {
         let clients = random.pick(&[2, 5, 12, 60]);
-        Self { random, checked, clients, opened: Vec::new(), last: None }
+        Self { random, checked, clients, opened: Vec::new(), last: None, pending: Vec::new() }
     }
 
     /// The link that changes before the next packet, if one does.
@@ -108,6 +111,11 @@ impl Traffic {
     /// The next frame.
     pub fn next_frame(&mut self) -> Frame {
         self.last = None;
+        if !self.pending.is_empty() && self.random.percent(70) {
+            let (hook, bytes) = self.pending.pop().expect("there is one");
+            let checked = self.checked && self.random.percent(50);
+            return Frame { hook, bytes, gso_size: 0, gso_segments: 0, checked };
+        }
         let (hook, mut bytes) = match self.random.below(100) {
             0..52 => (Hook::UplinkEthernet, self.packet_of_client()),
             52..56 => (Hook::UplinkEthernet, self.error_of_client()),
@@ -120,12 +128,22 @@ impl Traffic {
         if hook == Hook::UplinkEthernet && self.random.percent(3) {
             self.extend(&mut bytes);
         }
+        if hook != Hook::UplinkEthernet && self.random.percent(3) {
+            fragments::add_options(&mut self.random, &mut bytes);
+        }
         if self.random.percent(18) {
             self.damage(&mut bytes);
             self.last = None;
+            if self.random.percent(70) {
+                fragments::seal(&mut bytes);
+            }
+        } else if self.random.percent(4) {
+            let all = fragments::fragments(&mut self.random, &bytes);
+            self.pending = all.into_iter().rev().map(|bytes| (hook, bytes)).collect();
         }
         let (mut gso_size, mut gso_segments) = (0, 0);
-        if self.random.percent(6) {
+        // A test run's super-packet is of no type, which the kernel doesn't take room from.
+        if fragments::is_plain(&bytes) && self.random.percent(6) {
             gso_size = self.random.pick(&[1, 100, 536, 1_208, 1_220, 1_221, 1_232, 1_440]);
             gso_segments = self.random.below(20) as u32;
         }

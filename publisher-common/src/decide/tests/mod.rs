@@ -3,6 +3,8 @@
 mod aliases;
 mod closing;
 mod errors;
+mod extensions;
+mod fragments;
 mod gateway;
 mod invariants;
 mod links;
