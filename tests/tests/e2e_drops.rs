@@ -64,10 +64,13 @@ fn from_clients() {
 
         let extension =
             |number: u8, header: &[u8]| ends.protocol(number, &[header, &whole[54..]].concat());
-        counts(&lab, client, &extension(0, &[17, 0, 1, 4, 0, 0, 0, 0]), "extension_header")?;
-        counts(&lab, client, &extension(60, &[17, 0, 1, 4, 0, 0, 0, 0]), "extension_header")?;
+        let authentication = [17, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        counts(&lab, client, &extension(51, &authentication), "extension_header")?;
+        counts(&lab, client, &extension(43, &[17, 0, 4, 1, 0, 0, 0, 0]), "routing_header")?;
         let [first, _] = ends.udp_fragments(5000, 8080, &[0x11; 900]);
-        counts(&lab, client, &first, "fragment")?;
+        // Not the last one, and its length isn't a multiple of 8.
+        let odd = ends.protocol(44, &first[54..first.len() - 1]);
+        counts(&lab, client, &odd, "fragment")?;
 
         let mut dying = whole.clone();
         dying[21] = 1;
@@ -123,10 +126,13 @@ fn from_containers() {
         counts(&lab, container, &sctp, "reply_protocol")?;
         let content = udp_content(80, alias.port(), b"never seen outside");
         let fragment = ipv4(macs, alias.ip(), 17, [0x45, 0x20], &content);
-        counts(&lab, container, &fragment, "fragment")?;
-        let options = [&[1, 1, 1, 0], content.as_slice()].concat();
-        let options = ipv4(macs, alias.ip(), 17, [0x46, 0x40], &options);
-        counts(&lab, container, &options, "ipv4_options")?;
+        counts(&lab, container, &fragment, "udp_zero_checksum")?;
+        let route = [&[131, 7, 4, 10, 0, 0, 1, 0], content.as_slice()].concat();
+        let route = ipv4(macs, alias.ip(), 17, [0x47, 0x40], &route);
+        counts(&lab, container, &route, "ipv4_options")?;
+        let mut wrong = reply(alias.port());
+        wrong[24] ^= 1;
+        counts(&lab, container, &wrong, "ipv4_checksum")?;
         let mut dying = reply(alias.port());
         dying[22] = 1;
         sum_header(&mut dying);
