@@ -59,7 +59,7 @@ reasons! {
     TargetDown = 12, "target_down";
     /// No alias and port is left for one more session to this target.
     Exhausted = 13, "exhausted";
-    /// An ICMP error about a session, of a kind that isn't translated yet.
+    /// An ICMP error about a session, of a kind that the other family doesn't have (RFC 7915 §4.2, §5.2).
     IcmpError = 14, "icmp_error";
     /// An ICMP error about a session whose own headers are malformed.
     IcmpMalformed = 15, "icmp_malformed";
@@ -67,6 +67,10 @@ reasons! {
     HelperFailed = 16, "helper_failed";
     /// A TCP header with flags that no client sends: SYN with FIN or RST.
     TcpFlags = 17, "tcp_flags";
+    /// An ICMP error about a session whose own checksum is wrong.
+    IcmpChecksum = 18, "icmp_checksum";
+    /// An ICMP error about a fragment.
+    IcmpFragment = 19, "icmp_fragment";
 }
 
 #[cfg(test)]

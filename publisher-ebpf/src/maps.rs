@@ -2,6 +2,7 @@
 //!
 //! Capacities are defaults: the loader sets them from the configuration.
 
+use crate::icmp::Chunk;
 use crate::window::Aligned;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
@@ -55,6 +56,10 @@ static WORK: PerCpuArray<Workspace> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static ERROR_WORK: PerCpuArray<ErrorWorkspace> = PerCpuArray::with_max_entries(1, 0);
 
+/// A part of a packet while it is summed.
+#[map]
+static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
+
 /// This CPU's room for a decision.
 #[inline(always)]
 pub fn workspace<'a>() -> Option<&'a mut Workspace> {
@@ -65,6 +70,12 @@ pub fn workspace<'a>() -> Option<&'a mut Workspace> {
 #[inline(always)]
 pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
     shared(ERROR_WORK.get_ptr_mut(0))
+}
+
+/// This CPU's room for a part of a packet.
+#[inline(always)]
+pub fn chunk<'a>() -> Option<&'a mut Chunk> {
+    shared(CHUNK.get_ptr_mut(0))
 }
 
 /// Counts a dropped packet.

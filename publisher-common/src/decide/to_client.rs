@@ -131,7 +131,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
+pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 
