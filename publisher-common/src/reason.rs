@@ -59,7 +59,7 @@ reasons! {
     TargetDown = 12, "target_down";
     /// No alias and port is left for one more session to this target.
     Exhausted = 13, "exhausted";
-    /// An ICMP error about a session, of a kind that isn't translated yet.
+    /// An ICMP error about a session, of a kind that the other family doesn't have (RFC 7915 §4.2, §5.2).
     IcmpError = 14, "icmp_error";
     /// An ICMP error about a session whose own headers are malformed.
     IcmpMalformed = 15, "icmp_malformed";
@@ -77,6 +77,10 @@ reasons! {
     RoutingHeader = 21, "routing_header";
     /// A reply whose IPv4 header has a wrong checksum.
     Ipv4Checksum = 22, "ipv4_checksum";
+    /// An ICMP error about a session whose own checksum is wrong.
+    IcmpChecksum = 23, "icmp_checksum";
+    /// An ICMP error about a fragment.
+    IcmpFragment = 24, "icmp_fragment";
 }
 
 #[cfg(test)]

@@ -16,16 +16,15 @@ use aya_ebpf::{
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail,
-        bpf_skb_store_bytes,
+        bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use core::ptr::null_mut;
 use publisher_common::{
-    decide::{Exit, Stop, ToClient, ToContainer, Uplink, errors},
+    decide::{Exit, Stop, ToClient, ToContainer, Uplink},
     reason::Reason,
-    translate::{FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, TransportRewrite},
+    translate::TransportRewrite,
     wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, TCP_LENGTH, protocol},
 };
 
@@ -81,31 +80,6 @@ pub fn to_client(context: &TcContext, to: &ToClient) -> Result<i32, Stop> {
     Ok(leave_by(to.uplink))
 }
 
-/// Puts an error for the container in the place of the client's.
-#[inline(always)]
-pub fn error_to_container<const L2: usize>(
-    context: &TcContext,
-    error: &errors::ErrorToContainer,
-    packet: &[u8; FRAG_NEEDED_LENGTH],
-) -> Result<i32, Stop> {
-    replace::<L2, _>(context, ETHERTYPE_IPV4, packet)?;
-    if L2 == 0 {
-        add_ethernet(context, &error.ethernet)?;
-    }
-    Ok(leave(error.exit))
-}
-
-/// Puts an error for the client in the place of the container's.
-#[inline(always)]
-pub fn error_to_client(
-    context: &TcContext,
-    uplink: Uplink,
-    packet: &[u8; PACKET_TOO_BIG_LENGTH],
-) -> Result<i32, Stop> {
-    replace::<ETHERNET_LENGTH, _>(context, ETHERTYPE_IPV6, packet)?;
-    Ok(leave_by(uplink))
-}
-
 /// Changes the packet's family; its IP header is to be written then.
 #[inline(always)]
 pub fn change_family<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
@@ -134,29 +108,9 @@ pub fn reach(context: &TcContext, length: usize) -> Result<(), Stop> {
     context.pull_data(whole.min(length as u32)).map_err(|_| FAILED)
 }
 
-/// Shortens or extends the packet to `bytes` and its link-layer header.
-#[inline(always)]
-fn replace<const L2: usize, const N: usize>(
-    context: &TcContext,
-    ethertype: u16,
-    bytes: &[u8; N],
-) -> Result<(), Stop> {
-    let skb = context.skb.skb.cast();
-    // SAFETY: `context` is the program's own; no pointer into the packet is kept.
-    unsafe {
-        if bpf_skb_change_proto(skb, ethertype, 0) != 0
-            || bpf_skb_change_tail(skb, (L2 + N) as u32, 0) != 0
-        {
-            return Err(FAILED);
-        }
-    }
-    set_ethertype::<L2>(context, ethertype)?;
-    store(context, L2, bytes)
-}
-
 /// `bpf_skb_change_proto` leaves the Ethertype as it was.
 #[inline(always)]
-fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
+pub fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
     if L2 == ETHERNET_LENGTH {
         let Some(field) = window::<2>(context, ETHERTYPE) else { return Err(FAILED) };
         // SAFETY: `window` has checked the bounds.
@@ -231,7 +185,7 @@ fn fields<const CHECKSUM: usize>(
 
 /// Puts an Ethernet header before a packet of an uplink that has none.
 #[inline(always)]
-fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Stop> {
+pub fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Stop> {
     // SAFETY: `context` is the program's own; no pointer into the packet is kept.
     if unsafe { bpf_skb_change_head(context.skb.skb.cast(), ETHERNET_LENGTH as u32, 0) } != 0 {
         return Err(FAILED);
@@ -246,8 +200,9 @@ fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Sto
     Ok(())
 }
 
+/// Sends the packet to a container.
 #[inline(always)]
-fn leave(exit: Exit) -> i32 {
+pub fn leave(exit: Exit) -> i32 {
     // SAFETY: the helpers note where the packet goes; a wrong index makes them drop it.
     let action = unsafe {
         match exit {
@@ -258,6 +213,7 @@ fn leave(exit: Exit) -> i32 {
     redirected(action)
 }
 
+/// Sends the packet to a client.
 #[inline(always)]
 pub fn leave_by(uplink: Uplink) -> i32 {
     // SAFETY: as in `leave`.

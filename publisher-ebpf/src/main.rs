@@ -1,5 +1,6 @@
 //! The TC programs: each looks at a packet through the windows of [`window`], asks `publisher_common`
-//! what to do, and carries it out with the helpers in [`apply`] and [`pieces`].
+//! what to do, and carries it out with the helpers in [`apply`] and [`pieces`], or for ICMP errors
+//! in [`icmp`].
 //!
 //! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
@@ -9,6 +10,7 @@
 #![expect(missing_docs, reason = "the classifier macro drops its function's documentation")]
 
 mod apply;
+mod icmp;
 mod maps;
 mod pieces;
 mod window;
@@ -17,7 +19,7 @@ use apply::{drop_packet, pass};
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use maps::Kernel;
 use publisher_common::decide::to_container::Extended;
-use publisher_common::decide::{Stop, errors, to_client, to_container};
+use publisher_common::decide::{Stop, to_client, to_container};
 use publisher_common::wire::ETHERNET_LENGTH;
 use window::{NEXT_HEADER, PROTOCOL, Window};
 
@@ -75,7 +77,7 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
             }
             apply::to_container::<L2>(context, &work.to_container)
         }
-        to_container::Kind::Error => client_error::<L2>(context),
+        to_container::Kind::Error => icmp::from_client::<L2>(context),
         to_container::Kind::Other => Err(Stop::Pass),
     }
 }
@@ -87,17 +89,6 @@ fn extended<const L2: usize>(context: &TcContext) -> Result<Extended, Stop> {
     };
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     to_container::look_behind(&packet, &packet.arrival(), work, &mut Kernel::new(context))
-}
-
-#[inline(never)]
-fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<L2>::of_client(context) else {
-        return Err(Stop::Pass);
-    };
-    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
-    let mut tables = Kernel::new(context);
-    let error = errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
-    apply::error_to_container::<L2>(context, &error, &work.frag_needed)
 }
 
 #[inline(always)]
@@ -125,7 +116,7 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
                 pieces::to_client(context)
             }
         }
-        to_client::Kind::Error => container_error::<BRIDGE>(context),
+        to_client::Kind::Error => icmp::from_container::<BRIDGE>(context),
     }
 }
 
@@ -137,18 +128,6 @@ fn extended_reply<const BRIDGE: bool>(context: &TcContext) -> Result<Extended, S
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
     to_client::look_behind::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)
-}
-
-#[inline(never)]
-fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
-        return Err(Stop::Pass);
-    };
-    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
-    let mut tables = Kernel::new(context);
-    let uplink =
-        errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
-    apply::error_to_client(context, uplink, &work.packet_too_big)
 }
 
 #[cfg(not(test))]

@@ -2,6 +2,7 @@
 //!
 //! Capacities are defaults: the loader sets them from the configuration.
 
+use crate::icmp::Chunk;
 use crate::window::Aligned;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
@@ -80,6 +81,9 @@ static PIECE_ROOM: PerCpuArray<PieceRoom> = PerCpuArray::with_max_entries(1, 0);
 pub fn piece_room<'a>() -> Option<&'a mut PieceRoom> {
     shared(PIECE_ROOM.get_ptr_mut(0))
 }
+/// A part of a packet while it is summed.
+#[map]
+static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
 
 /// This CPU's room for a decision.
 #[inline(always)]
@@ -91,6 +95,12 @@ pub fn workspace<'a>() -> Option<&'a mut Workspace> {
 #[inline(always)]
 pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
     shared(ERROR_WORK.get_ptr_mut(0))
+}
+
+/// This CPU's room for a part of a packet.
+#[inline(always)]
+pub fn chunk<'a>() -> Option<&'a mut Chunk> {
+    shared(CHUNK.get_ptr_mut(0))
 }
 
 /// Counts a dropped packet.

@@ -1,5 +1,6 @@
 //! A socket buffer seen as a packet.
 
+use crate::icmp;
 use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     programs::TcContext,
@@ -147,6 +148,16 @@ impl<const L2: usize> Packet for Window<'_, L2> {
             );
             (failed == 0).then(|| bytes.0.assume_init())
         }
+    }
+
+    #[inline(always)]
+    fn copy<const N: usize>(&self, offset: u32, length: u32, into: &mut [u8; N]) -> bool {
+        icmp::copy(self.context, L2 as u32 + offset, length, into)
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        icmp::sum(self.context, L2 as u32 + offset, length)
     }
 
     #[inline(always)]

@@ -137,18 +137,29 @@ fn from_containers() {
         dying[22] = 1;
         sum_header(&mut dying);
         counts(&lab, container, &dying, "hop_limit")?;
-        // Port unreachable about the session: a kind of error that isn't translated yet.
+        // Precedence cutoff about the session: a kind of error that IPv6 doesn't have.
         let about = &ipv4(macs, alias.ip(), 17, [0x45, 0x40], &content)[14..42];
         let mut about = about.to_vec();
         let (from, to) = (about[12..16].to_vec(), about[16..20].to_vec());
         about[12..16].copy_from_slice(&to);
         about[16..20].copy_from_slice(&from);
         about[20..24].copy_from_slice(&[alias.port().to_be_bytes(), 80u16.to_be_bytes()].concat());
-        let mut error = [&[3, 3, 0, 0, 0, 0, 0, 0], about.as_slice()].concat();
-        let sum = ipv4_checksum(&error);
-        error[2..4].copy_from_slice(&sum.to_be_bytes());
-        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &error);
+        let icmp = |code: u8, about: &[u8]| {
+            let mut error = [&[3, code, 0, 0, 0, 0, 0, 0], about].concat();
+            let sum = ipv4_checksum(&error);
+            error[2..4].copy_from_slice(&sum.to_be_bytes());
+            error
+        };
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &icmp(14, &about));
         counts(&lab, container, &error, "icmp_error")?;
+        let mut wrong = icmp(3, &about);
+        wrong[2] ^= 1;
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &wrong);
+        counts(&lab, container, &error, "icmp_checksum")?;
+        let mut fragment = about.clone();
+        fragment[6] = 0x20; // more fragments
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &icmp(3, &fragment));
+        counts(&lab, container, &error, "icmp_fragment")?;
         ensure!(!outside.frames().iter().any(|f| f.contains(b"never seen outside")));
         // The session has lived through all of it.
         udp::ask(&socket, host(8080), b"three")?;

@@ -259,7 +259,7 @@ fn set_fragment(
 }
 
 #[inline(always)]
-const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
+pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 

@@ -48,7 +48,7 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
         to_container::Kind::Error => {
             let mut work = ErrorWorkspace::new();
             errors::from_client(&packet, arrival, &mut work, tables)
-                .map(|error| Outcome::ToContainer(work.frag_needed.to_vec(), error.exit))
+                .map(|()| Outcome::ToContainer(work.error().to_vec(), work.exit))
         }
         to_container::Kind::Other => Err(Stop::Pass),
     };
@@ -83,7 +83,7 @@ pub fn from_container<const BRIDGE: bool>(
         to_client::Kind::Error => {
             let mut work = ErrorWorkspace::new();
             errors::from_container::<BRIDGE, _, _>(&packet, arrival, &mut work, tables)
-                .map(|uplink| Outcome::ToClient(work.packet_too_big.to_vec(), uplink))
+                .map(|()| Outcome::ToClient(work.error().to_vec(), work.uplink))
         }
     });
     result.unwrap_or_else(Outcome::Stop)

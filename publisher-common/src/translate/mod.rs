@@ -1,11 +1,10 @@
 //! Headers and errors of one family out of those of the other (RFC 7915): pure functions of bytes.
 
-mod error;
 mod fragment;
 mod header;
+pub mod icmp;
 mod mss;
 
-pub use error::{Embedded, FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big};
 pub use fragment::{PIECES, Piece, fragment_header, piece, pieces};
 pub use header::{Fragmentation, ipv4_header, ipv6_header};
 pub use mss::{MssPatch, clamp_mss, mss_limit};

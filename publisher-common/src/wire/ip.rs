@@ -135,6 +135,13 @@ impl Ipv4Header {
     pub const fn is_fragment(&self) -> bool {
         u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
     }
+
+    /// Whether its payload is the start of the packet's, where the ports are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn starts_packet(&self) -> bool {
+        u16::from_be_bytes(self.flags_offset) & 0x1fff == 0
+    }
 }
 
 #[cfg(test)]
@@ -155,16 +162,18 @@ mod tests {
     #[test]
     fn fragments_are_told_by_more_or_offset() {
         let mut header = *Ipv4Header::of(&[0; 20]);
-        for (bits, fragment) in [
-            (0u16, false),
-            (0x4000, false),
-            (0x8000, false),
-            (0x2000, true),
-            (1, true),
-            (0x1fff, true),
+        for (bits, fragment, first) in [
+            (0u16, false, true),
+            (0x4000, false, true),
+            (0x8000, false, true),
+            (0x2000, true, true),
+            (1, true, false),
+            (0x2001, true, false),
+            (0x1fff, true, false),
         ] {
             header.flags_offset = bits.to_be_bytes();
             assert_eq!(header.is_fragment(), fragment, "{bits:#x}");
+            assert_eq!(header.starts_packet(), first, "{bits:#x}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod closing;
+mod error_contents;
 mod errors;
 mod extensions;
 mod fragments;
