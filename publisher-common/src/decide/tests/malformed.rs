@@ -125,7 +125,7 @@ fn h1_every_tcp_header_length() {
 }
 
 #[test]
-fn h3_g1_the_last_hop_is_ours() {
+fn g1_the_last_hop_is_ours() {
     let (mut scene, flow) = (Scene::new(), samples::flow());
     let reply = scene.establish(&flow);
     for hops in 0..=255u8 {
@@ -186,7 +186,7 @@ const LATER_FRAGMENT: &[u8] = &[0, 0, 8, 0, 0, 0, 9];
 const AUTHENTICATION: &[u8] = &[1, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1];
 
 #[test]
-fn h5_h7_extension_headers_and_first_fragments_of_ours_are_dropped() {
+fn extension_headers_and_first_fragments_of_ours_are_dropped() {
     let cases: [(&[Extension], Reason); 7] = [
         (&[(protocol::HOP_BY_HOP, EMPTY_OPTIONS)], Reason::ExtensionHeader),
         (&[(protocol::DESTINATION_OPTIONS, LONG_OPTIONS)], Reason::ExtensionHeader),
@@ -224,7 +224,7 @@ fn h5_h7_extension_headers_and_first_fragments_of_ours_are_dropped() {
 }
 
 #[test]
-fn h5_what_has_no_ports_or_too_many_headers_passes() {
+fn what_has_no_ports_or_too_many_headers_passes() {
     let mut scene = Scene::new();
     let _ = scene.establish(&udp());
     let hop: Extension = (protocol::HOP_BY_HOP, EMPTY_OPTIONS);
@@ -239,7 +239,7 @@ fn h5_what_has_no_ports_or_too_many_headers_passes() {
 }
 
 #[test]
-fn g2_g6_g8_replies_with_options_fragments_and_other_protocols() {
+fn g8_replies_with_options_fragments_and_other_protocols() {
     let mut scene = Scene::new();
     let reply = scene.establish(&samples::flow());
     let frame = from_target(&reply, &Segment::data(64).into());

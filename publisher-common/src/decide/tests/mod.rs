@@ -4,6 +4,7 @@ mod aliases;
 mod closing;
 mod errors;
 mod gateway;
+mod hosts_own;
 mod invariants;
 mod links;
 mod malformed;
