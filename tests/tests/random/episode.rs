@@ -189,3 +189,50 @@ impl FromStr for Event {
         Ok(Self::Frame(Frame { hook, bytes, gso_size, gso_segments, checked: false }))
     }
 }
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn episodes_are_written_as_they_are_read() {
+        let text =
+            "# why\n\nuplink 0 0 0102 ff*9 03\nlink 1 7 3 1400\n  veth 100 2 00*14\n= passed\n";
+        let episodes = Episode::read(text).expect("episodes");
+        let [episode] = episodes.as_slice() else { panic!("{episodes:?}") };
+        let Event::Frame(first) = &episode.events[0] else { panic!("{episodes:?}") };
+        assert_eq!(first.bytes, [1, 2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 3]);
+        let Event::Frame(last) = &episode.events[2] else { panic!("{episodes:?}") };
+        assert_eq!((last.hook, last.gso_size, last.gso_segments), (Hook::Veth, 100, 2));
+        let written = "uplink 0 0 0102 ff*9 03\nlink 1 7 3 1400\nveth 100 2 00*14\n= passed\n";
+        assert_eq!(episode.to_string(), written);
+    }
+
+    #[test]
+    fn what_is_no_episode_is_refused_with_its_line() {
+        for (text, said) in [
+            ("= passed", "line 1: nothing happens before"),
+            ("veth 0 0 00\n", "the last episode has no verdict"),
+            ("\ndoor 0 0 00\n= passed", "line 2: door is nothing that happens"),
+            ("link 0 1 2\n= passed", "line 1: too short"),
+            ("veth 0 0 0g\n= passed", "line 1: invalid digit"),
+        ] {
+            let error = format!("{:#}", Episode::read(text).expect_err(text));
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn shrinking_leaves_what_matters_and_the_last() {
+        let link = |index| Event::Link { index, generation: 0, flags: 0, mtu: 0 };
+        let number = |event: &Event| match event {
+            Event::Link { index, .. } => *index,
+            Event::Frame(_) => unreachable!(),
+        };
+        let needed = [3, 17, 18];
+        let still = |events: &[Event]| {
+            needed.iter().all(|wanted| events.iter().any(|event| number(event) == *wanted))
+        };
+        let left = shrink((0..=40).map(link).collect(), still);
+        assert_eq!(left.iter().map(number).collect::<Vec<_>>(), [3, 17, 18, 40]);
+    }
+}

@@ -3,6 +3,7 @@
 pub mod counts;
 pub mod episode;
 mod frames;
+mod oddities;
 
 use episode::Event;
 use frames::{Body, client_packet, container_packet, fragmentation_needed, packet_too_big};
@@ -126,6 +127,12 @@ impl Traffic {
         };
         if self.random.percent(3) {
             self.forget_sum(&mut bytes);
+        }
+        if self.random.percent(1) {
+            self.tire(&mut bytes);
+        }
+        if hook != Hook::UplinkEthernet && self.random.percent(1) {
+            self.add_options(&mut bytes);
         }
         if hook == Hook::UplinkEthernet && self.random.percent(3) {
             self.extend(&mut bytes);
@@ -259,7 +266,17 @@ impl Traffic {
         let mtu = self.random.pick(&[0u16, 576, 1_260, 1_400, u16::MAX]);
         let length = self.random.pick(&[28usize, 28, 40, 548]);
         let (hook, source) = self.link_of(&reply);
-        (hook, fragmentation_needed(&reply, source, (kind, code), mtu, length))
+        let mut bytes = fragmentation_needed(&reply, source, (kind, code), mtu, length);
+        if self.random.percent(15) {
+            // The embedded packet lies about itself, or is cut off.
+            let embedded = ETHERNET_LENGTH + IPV4_LENGTH + 8;
+            match self.random.below(3) {
+                0 => bytes.truncate(embedded + self.random.below(28) as usize),
+                1 => self.set(&mut bytes, embedded as u64, 4),
+                _ => self.set(&mut bytes, embedded as u64 + 12, 8),
+            }
+        }
+        (hook, bytes)
     }
 
     /// Takes the checksum out of a UDP datagram.
