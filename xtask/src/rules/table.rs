@@ -109,6 +109,6 @@ pub const RULES: &[Rule] = &[
         "containers and the host itself are clients too",
         "clients on the host are not served",
     ),
-    Rule::tested("S16", "spoofed sources open no session"),
+    Rule::tested("S16", "spoofed sources open no session, and no target is the host itself"),
     Rule::tested("S19", "the MSS is clamped to what both sides carry"),
 ];
