@@ -69,7 +69,11 @@ pub const RULES: &[Rule] = &[
         "UDP without a checksum is given one, or dropped with ICMP 3/13",
         "it is dropped, and the error isn't sent",
     ),
-    Rule::pending("G11", "a fragmented one is dropped", "all fragments are dropped"),
+    Rule::pending(
+        "G11",
+        "a fragmented datagram without a checksum is dropped",
+        "all fragments are dropped",
+    ),
     Rule::tested("G12", "a UDP checksum that comes to 0 is sent as 0xffff"),
     // ICMP (RFC 7915 §4.2, §5.2).
     Rule::tested("I1", "echo is the host's own"),
