@@ -89,11 +89,10 @@ const fn quarters(address: &[u8; 16]) -> [[u8; 4]; 4] {
     ]
 }
 
-/// Folds a sum of 16- or 32-bit words to 16 bits.
+/// Folds a sum of fewer than 65,536 words of 16 or 32 bits to 16 bits.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
@@ -136,6 +135,36 @@ mod tests {
             0xc7,
         ];
         assert_eq!(checksum(&header, Difference::new()), [0xb8, 0x61]);
+    }
+
+    /// The same number in ones' complement; 0 only where nothing was added.
+    fn assert_folded(folded: u16, sum: u64) {
+        assert_eq!(u64::from(folded) % 0xffff, sum % 0xffff, "{sum:#x}");
+        assert_eq!(folded == 0, sum == 0, "{sum:#x}");
+    }
+
+    #[test]
+    fn sums_fold_at_every_edge() {
+        // Sums of so many of the largest words, and what lies around them.
+        for words in [1u64, 2, 3, 10, 1_000, 65_534, 65_535] {
+            for middle in [words << 16, words << 32, words * 0xffff_ffff, (words << 32) + 0xffff] {
+                for sum in (middle - 3..=middle + 3).filter(|sum| *sum <= words * 0xffff_ffff) {
+                    assert_folded(fold(sum), sum);
+                }
+            }
+        }
+        assert_folded(fold(0), 0);
+    }
+
+    #[test]
+    fn a_difference_folds_until_it_fits() {
+        let word = |number: u32| number.to_ne_bytes();
+        let largest = Difference::new().add(word(u32::MAX)).add(word(u32::MAX));
+        assert_eq!(largest.value(), u32::MAX);
+        // The carry of the first fold overflows again.
+        assert_eq!(largest.add(word(1)).value(), 1);
+        assert_eq!(largest.add(word(2)).value(), 2);
+        assert_eq!(Difference::new().value(), 0);
     }
 
     proptest! {

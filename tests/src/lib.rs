@@ -20,6 +20,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod mirror;
 pub mod netns;
+pub mod oracle;
 pub mod qemu;
 pub mod residue;
 pub mod shell;

@@ -46,12 +46,12 @@ fn neither_direction_stalls(offloads: bool) {
 }
 
 #[test]
-fn neither_direction_stalls_with_offloads_on() {
+fn i3_neither_direction_stalls_with_offloads_on() {
     neither_direction_stalls(true);
 }
 
 #[test]
-fn neither_direction_stalls_with_offloads_off() {
+fn i3_neither_direction_stalls_with_offloads_off() {
     neither_direction_stalls(false);
 }
 
@@ -123,7 +123,7 @@ fn a_path_that_narrows_under_a_connection() {
 
 /// The container's own "fragmentation needed" becomes the client's "packet too big".
 #[test]
-fn fragmentation_needed_from_the_container_tells_the_client() {
+fn i6_fragmentation_needed_from_the_container_tells_the_client() {
     case::run(|case| {
         let lab = Lab::simple(case)?;
         let server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
@@ -168,7 +168,7 @@ fn fragmentation_needed_from_the_container_tells_the_client() {
 }
 
 #[test]
-fn a_datagram_too_large_for_the_path_tells_the_container() {
+fn i3_a_datagram_too_large_for_the_path_tells_the_container() {
     case::run(|case| {
         let lab = Lab::with(case, behind_routers(true))?;
         let server = udp::Server::sink(lab.net.container(), (ANY, 80))?;

@@ -172,11 +172,11 @@ fn mss(tcp: &etherparse::TcpHeader) -> Option<u16> {
 }
 
 #[test]
-fn segments_fit_both_families_with_offloads_on() {
+fn s19_segments_fit_both_families_with_offloads_on() {
     segments_fit(true);
 }
 
 #[test]
-fn segments_fit_both_families_with_offloads_off() {
+fn s19_segments_fit_both_families_with_offloads_off() {
     segments_fit(false);
 }

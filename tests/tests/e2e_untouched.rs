@@ -133,7 +133,7 @@ fn frames_to_another_mac_address_are_not_ours() {
 }
 
 #[test]
-fn neighbour_discovery_and_ping() {
+fn i1_i7_neighbour_discovery_and_ping() {
     case::run(|case| {
         let lab = published(case, Options::default())?;
         let (client, server) = (lab.net.client(), &lab.net.host);
@@ -156,7 +156,7 @@ fn neighbour_discovery_and_ping() {
 }
 
 #[test]
-fn duplicate_address_detection_both_ways() {
+fn i7_duplicate_address_detection_both_ways() {
     case::run(|case| {
         let mut lab = published(case, Options::default())?;
         for (who, interface, address) in
@@ -177,7 +177,7 @@ fn duplicate_address_detection_both_ways() {
 }
 
 #[test]
-fn multicast_listener_discovery() {
+fn i7_multicast_listener_discovery() {
     case::run(|case| {
         let lab = published(case, Options::default())?;
         let capture = Capture::start(lab.net.client(), "eth0")?;
@@ -209,7 +209,7 @@ fn multicast_listener_discovery() {
 }
 
 #[test]
-fn esp_and_gre_of_the_host() {
+fn h10_esp_and_gre_of_the_host() {
     case::run(|case| {
         let lab = published(case, Options::default())?;
         let inner = ends(&lab, HOST)?.udp(5000, 8080, b"looks like ours");
@@ -250,7 +250,7 @@ fn services_of_the_host_on_other_ports() {
 }
 
 #[test]
-fn packet_too_big_of_the_hosts_own_connections() {
+fn i12_packet_too_big_of_the_hosts_own_connections() {
     case::run(|case| {
         let lab = published(case, Options { narrow: Some(1400), ..Options::default() })?;
         // A service of the host, and connections of the host to 8080 and from 8080.

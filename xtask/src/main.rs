@@ -5,6 +5,7 @@
 mod paths;
 mod program;
 mod residue;
+mod rules;
 mod run;
 mod setup;
 mod test;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::residue::Traces;
+use crate::rules::{Coverage, RULES, Runner};
 use crate::run::{self, say};
 use crate::setup;
 
@@ -21,6 +22,7 @@ const FULL: &str = "PUBLISHER_TEST_FULL";
 #[derive(Default)]
 struct Report {
     closing: Vec<String>,
+    ran: Vec<String>,
     failed: Vec<String>,
 }
 
@@ -53,6 +55,10 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<()> {
     if report.closing.is_empty() {
         report.failed.push("no test ran at all".to_owned());
     }
+    // With a filter most rules have no test that ran.
+    if filter.is_none() {
+        report.check_rules();
+    }
     for trace in Traces::now()?.left_since(&before) {
         report.failed.push(format!("left behind: {trace}"));
     }
@@ -81,14 +87,22 @@ impl Report {
         let line = run::shown_short(command);
         say("test", &line);
         match run_and_collect(command) {
-            Ok((closing, success)) => {
+            Ok((Output { closing, ran }, success)) => {
                 self.closing.extend(closing.into_iter().filter(|line| ran_something(line)));
+                self.ran.extend(ran);
                 if !success {
                     self.failed.push(format!("`{line}` failed"));
                 }
             }
             Err(error) => self.failed.push(format!("{error:#}")),
         }
+    }
+
+    /// Prints which tests show which rule, and notes what isn't as the table of rules says.
+    fn check_rules(&mut self) {
+        let coverage = Coverage::new(RULES, &self.ran);
+        println!("\nrules of translation, and the tests that show them:\n{coverage}");
+        self.failed.extend(coverage.mistakes());
     }
 
     fn finish(&self, start: Instant) -> Result<()> {
@@ -121,13 +135,21 @@ impl Report {
     }
 }
 
-/// Passes the runner's output on as it comes, and keeps its closing lines.
-fn run_and_collect(command: &mut Command) -> Result<(Vec<String>, bool)> {
+/// What is read off the runners' output.
+struct Output {
+    /// The closing line of each.
+    closing: Vec<String>,
+    /// Names of the tests that ran.
+    ran: Vec<String>,
+}
+
+/// Passes the runner's output on as it comes, and keeps its closing lines and the names of tests.
+fn run_and_collect(command: &mut Command) -> Result<(Output, bool)> {
     let line = run::shown(command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{line}`"))?;
     let stdout = child.stdout.take().context("the child's output was asked for")?;
-    let mut closing = Vec::new();
+    let (mut closing, mut runner) = (Vec::new(), Runner::default());
     let mut reader = BufReader::new(stdout);
     let mut bytes = Vec::new();
     // Bytes, not lines of text: a failing test may print anything.
@@ -137,9 +159,10 @@ fn run_and_collect(command: &mut Command) -> Result<(Vec<String>, bool)> {
         if text.starts_with("test result: ") {
             closing.push(text.trim_end().to_owned());
         }
+        runner.line(&text);
         bytes.clear();
     }
-    Ok((closing, child.wait()?.success()))
+    Ok((Output { closing, ran: runner.into_tests() }, child.wait()?.success()))
 }
 
 /// Whether the runner had a test that the filter left.

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn h6_segments_left_stand_in_the_way() {
+    fn segments_left_stand_in_the_way() {
         for left in 1..=255u8 {
             let routing: (u8, &[u8]) = (protocol::ROUTING, &[0, 4, left, 0, 0, 0, 0]);
             let extras = walked(&[OPTIONS, routing], protocol::TCP);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_options_are_ignored() {
+    fn options_are_ignored() {
         for options in [
             &[1, 1, 1, 0][..],
             &[0, 131, 3, 4][..],
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_a_source_route_stops_a_packet_until_it_is_used_up() {
+    fn a_source_route_stops_a_packet_until_it_is_used_up() {
         for kind in [LOOSE, STRICT] {
             for pointer in 0..=255u8 {
                 let used_up = pointer > 7;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn g2_lying_options_are_told() {
+    fn lying_options_are_told() {
         for options in [
             &[7, 0, 0, 0][..],
             &[7, 1, 0, 0][..],

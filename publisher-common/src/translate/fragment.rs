@@ -120,7 +120,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn g4_g6_pieces_are_the_fragment(payload in 1u16..19_712, offset in 0u16..4_000, more: bool) {
+        fn g6_pieces_are_the_fragment(payload in 1u16..19_712, offset in 0u16..4_000, more: bool) {
             // All fragments but the last have a multiple of 8 bytes.
             let payload = if more { payload.next_multiple_of(8) } else { payload };
             let whole = fragment(offset * 8, more);

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn h1_h2_h3_fields_and_checksum_by_another_parser() {
+    fn h1_h2_fields_and_checksum_by_another_parser() {
         for class in 0..=255u8 {
             for (payload, hops) in [(20u16, 2u8), (1240, 64), (1241, 255), (65_515, 3)] {
                 let total = u32::from(payload) + 20;

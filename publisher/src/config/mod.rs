@@ -51,7 +51,7 @@ pub struct Config {
     pub alias: Alias,
     /// How the container link's own address serves as a source.
     pub gateway: Gateway,
-    /// MTUs to reckon with, where they are smaller than the interfaces'.
+    /// MTUs to reckon with in place of the interfaces' and routes' own.
     pub mtu: Mtu,
     /// How long sessions live without a packet.
     pub timers: Timers,
@@ -112,14 +112,14 @@ impl Default for Gateway {
     }
 }
 
-/// `[mtu]`, in bytes.
+/// `[mtu]`, in bytes. What isn't named is as the interfaces and routes say, and follows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mtu {
-    /// The clients' side. At least 1280 (RFC 8200 §5).
+    /// Of every uplink. At least 1280 (RFC 8200 §5).
     #[serde(deserialize_with = "values::mtu_ipv6")]
     pub ipv6: Option<u32>,
-    /// The containers' side. At least 68 (RFC 791).
+    /// Of the way to every container. At least 68 (RFC 791).
     #[serde(deserialize_with = "values::mtu_ipv4")]
     pub ipv4: Option<u32>,
 }

@@ -239,7 +239,7 @@ impl Inner {
             Some(UplinkView {
                 name: uplink.name.clone(),
                 ifindex: uplink.ifindex,
-                mtu: uplink.mtu,
+                mtu: self.applied.uplinks.get(&uplink.ifindex).map_or(uplink.mtu, |it| it.mtu),
                 attach: attach_of(*means),
                 ethernet: uplink.ethernet,
             })

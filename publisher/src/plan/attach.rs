@@ -6,12 +6,12 @@ use crate::topology::Snapshot;
 use publisher_common::layout::{self, LocalKey, link_flags, uplink_flags};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The uplinks, with the smaller of the interface's MTU and the configured one.
+/// The uplinks, with the configured MTU, else the interface's own.
 pub(super) fn uplinks(facts: &Facts<'_>) -> BTreeMap<u32, layout::Uplink> {
-    let limit = facts.mtu.ipv6.unwrap_or(u32::MAX);
     let entry = |uplink: &crate::topology::Uplink| {
         let flags = if uplink.ethernet { 0 } else { uplink_flags::RAW };
-        (uplink.ifindex, layout::Uplink { mtu: uplink.mtu.min(limit), flags, reserved: [0; 8] })
+        let mtu = facts.mtu.ipv6.unwrap_or(uplink.mtu);
+        (uplink.ifindex, layout::Uplink { mtu, flags, reserved: [0; 8] })
     };
     facts.snapshot.uplinks.iter().map(entry).collect()
 }

@@ -75,13 +75,10 @@ pub(super) fn plan(facts: &Facts<'_>, table: &mut LinkTable) -> BTreeMap<u32, Li
     for target in &in_use {
         table.assign(*target, &in_use);
     }
-    let limit = facts.mtu.ipv4.unwrap_or(u32::MAX);
     for link in table.links.values_mut() {
         let target = Ipv4Addr::from(link.target);
         *link = match facts.resolutions.get(&target) {
-            Some(Ok(resolved)) if in_use.contains(&target) => {
-                up(link, resolved, facts.snapshot, limit)
-            }
+            Some(Ok(resolved)) if in_use.contains(&target) => up(link, resolved, facts),
             _ if !in_use.contains(&target) || !still_there(link, facts.snapshot) => {
                 down(link, facts.snapshot)
             }
@@ -94,7 +91,7 @@ pub(super) fn plan(facts: &Facts<'_>, table: &mut LinkTable) -> BTreeMap<u32, Li
 
 /// The link of a target that is reachable. Sessions go on if it is the same container by the same
 /// link; that its veth has become known changes nothing for them.
-fn up(before: &Link, resolved: &ResolvedTarget, snapshot: &Snapshot, limit: u32) -> Link {
+fn up(before: &Link, resolved: &ResolvedTarget, facts: &Facts<'_>) -> Link {
     let veth = resolved.veth.as_ref().map_or(0, |veth| veth.ifindex);
     let peer = veth != 0 && resolved.peer.is_ok();
     let device = resolved.device.ifindex;
@@ -111,8 +108,8 @@ fn up(before: &Link, resolved: &ResolvedTarget, snapshot: &Snapshot, limit: u32)
         target: before.target,
         gateway: resolved.gateway.map_or([0; 4], |gateway| gateway.octets()),
         mac,
-        device_mac: snapshot.links.get(&device).and_then(|link| link.mac).unwrap_or_default(),
-        mtu: resolved.mtu.min(limit),
+        device_mac: facts.snapshot.links.get(&device).and_then(|link| link.mac).unwrap_or_default(),
+        mtu: facts.mtu.ipv4.unwrap_or(resolved.mtu),
         reserved: [0; 16],
     }
 }

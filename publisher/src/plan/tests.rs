@@ -163,6 +163,35 @@ fn uplinks_without_ethernet_get_the_program_for_them() {
 }
 
 #[test]
+fn s19_configured_mtus_come_before_those_that_were_found() {
+    for (configured, found, expected) in
+        [(None, 1_400, 1_400), (Some(1_300), 1_400, 1_300), (Some(1_500), 1_400, 1_500)]
+    {
+        let mut host = Host::new();
+        host.snapshot.uplinks[0].mtu = found;
+        host.resolve(|resolved| resolved.mtu = found + 10);
+        host.mtu.ipv6 = configured;
+        assert_eq!(host.desired().uplinks[&UPLINK].mtu, expected, "{configured:?}");
+        assert_eq!(host.link().mtu, found + 10, "one says nothing about the other");
+        host.mtu = Mtu { ipv6: None, ipv4: configured };
+        assert_eq!(host.desired().uplinks[&UPLINK].mtu, found);
+        assert_eq!(host.link().mtu, configured.unwrap_or(found + 10), "{configured:?}");
+    }
+}
+
+#[test]
+fn an_mtu_that_changes_is_a_step_and_ends_no_session() {
+    let mut host = Host::new();
+    let before = host.desired();
+    host.snapshot.uplinks[0].mtu = 1_400;
+    host.resolve(|resolved| resolved.mtu = 1_300);
+    let after = host.desired();
+    let index = host.table.index(TARGET).expect("a link");
+    assert_eq!(plan(&after, &before), [Action::SetUplinks, Action::SetLink(index)]);
+    assert_eq!(after.links[&index].generation, before.links[&index].generation);
+}
+
+#[test]
 fn nothing_published_is_nothing_attached() {
     let mut host = Host::new();
     host.publications.clear();

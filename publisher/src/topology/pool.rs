@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_in_use_is_never_chosen() {
+    fn s16_a_pool_in_use_is_never_chosen() {
         let used = || vec!["route 198.18.0.0/15 dev tun0".to_owned()];
         assert_eq!(choose_pool(vec![], vec![]), PoolChoice::Preferred);
         assert_eq!(choose_pool(vec![], used()), PoolChoice::Preferred);

@@ -1,16 +1,20 @@
 //! Traffic that is mostly what connections consist of, and partly damaged.
 
+pub mod counts;
+pub mod episode;
 mod fragments;
 mod frames;
+mod oddities;
 
+use episode::Event;
 use frames::{Body, Embedding, client_error, client_packet, container_error, container_packet};
 use publisher::datapath::Hook;
 use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags};
-use publisher_common::native::samples;
+use publisher_common::native::{Outcome, samples};
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::{
     BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, Frame, GATEWAY_PORT, LINK_LOCAL_HOST, MAC,
-    SECOND_HOST,
+    SECOND_HOST, Step,
 };
 
 /// SplitMix64: fast, and the same everywhere for the same seed.
@@ -74,23 +78,30 @@ impl Traffic {
         Self { random, checked, clients, opened: Vec::new(), last: None, pending: Vec::new() }
     }
 
-    /// The link that changes before the next packet, if one does.
-    pub fn changed_link(&mut self) -> Option<usize> {
-        (self.random.below(120) == 0).then(|| self.random.below(2) as usize)
+    /// What happens next.
+    pub fn next_event(&mut self, links: &[Link]) -> Event {
+        if self.random.below(120) == 0 {
+            let index = self.random.below(2);
+            return self.change(index as u32, links[index as usize]);
+        }
+        Event::Frame(self.next_frame())
     }
 
-    /// What becomes of it.
-    pub fn change(&mut self, link: &mut Link) {
+    /// What becomes of a link that changes.
+    fn change(&mut self, index: u32, mut link: Link) -> Event {
         match self.random.below(5) {
             0 => link.generation += 1,
             1 => link.flags &= !link_flags::UP,
             2 => link.mtu = self.random.pick(&[1_280, 1_400, 1_500, 9_000]),
             _ => link.flags |= link_flags::UP,
         }
+        let Link { generation, flags, mtu, .. } = link;
+        Event::Link { index, generation, flags, mtu }
     }
 
     /// Takes note of what the container got, so that it can answer.
-    pub fn note(&mut self, packet: &[u8]) {
+    pub fn note(&mut self, step: &Step) {
+        let Step::Agreed(Outcome::ToContainer(packet, _)) = step else { return };
         let Some(flow) = self.last.take() else { return };
         let (Some(addresses), Some(ports)) = (packet.get(12..20), packet.get(20..24)) else {
             return;
@@ -109,7 +120,7 @@ impl Traffic {
     }
 
     /// The next frame.
-    pub fn next_frame(&mut self) -> Frame {
+    fn next_frame(&mut self) -> Frame {
         self.last = None;
         if !self.pending.is_empty() && self.random.percent(70) {
             let (hook, bytes) = self.pending.pop().expect("there is one");
@@ -124,6 +135,9 @@ impl Traffic {
         };
         if self.random.percent(3) {
             self.forget_sum(&mut bytes);
+        }
+        if self.random.percent(1) {
+            self.tire(&mut bytes);
         }
         if hook == Hook::UplinkEthernet && self.random.percent(3) {
             self.extend(&mut bytes);

@@ -420,3 +420,27 @@ fn in_gateway_mode_an_error_is_found_by_the_embedded_port() {
     reseal(&mut echo[14..]);
     assert_eq!(scene.veth(samples::VETH, &echo), PASSED);
 }
+
+#[test]
+fn i10_an_error_is_as_short_as_its_family_asks_for() {
+    let (mut scene, flow) = (Scene::new(), samples::flow());
+    let reply = scene.establish(&flow);
+    let (got, by_container) = (got(&flow), got_by_container(&reply));
+    for length in [28, 48, 100, 548, 1_000, 1_180, 1_192] {
+        let error =
+            about(flow.host, Icmpv6Type::PacketTooBig { mtu: 1_300 }, &got[..length.max(48)]);
+        let Outcome::ToContainer(bytes, _) = scene.uplink(&error) else { panic!("{length}") };
+        assert!(bytes.len() <= 576, "{} bytes of IPv4", bytes.len());
+        // Its own length is right too, to the byte.
+        let Ok(parsed) = etherparse::Ipv4Slice::from_slice(&bytes) else { panic!("{length}") };
+        assert_eq!(usize::from(parsed.header().total_len()), bytes.len());
+
+        let error = icmp(&reply, 3, 4, 1_400, &by_container[..length]);
+        let Outcome::ToClient(bytes, _) = scene.veth(samples::VETH, &error) else {
+            panic!("{length}")
+        };
+        assert!(bytes.len() <= 1_280, "{} bytes of IPv6", bytes.len());
+        let Ok(parsed) = etherparse::Ipv6Slice::from_slice(&bytes) else { panic!("{length}") };
+        assert_eq!(usize::from(parsed.header().payload_length()) + 40, bytes.len());
+    }
+}

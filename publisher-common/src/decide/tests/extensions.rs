@@ -66,7 +66,7 @@ fn h5_a_session_is_opened_behind_extension_headers() {
 }
 
 #[test]
-fn h6_h8_what_can_not_be_taken_out_is_dropped() {
+fn h8_what_can_not_be_taken_out_is_dropped() {
     for (headers, reason) in [
         (&[ROUTING][..], Reason::RoutingHeader),
         (&[OPTIONS, ROUTING], Reason::RoutingHeader),
@@ -177,7 +177,7 @@ fn seal(frame: &mut [u8]) {
 }
 
 #[test]
-fn g2_the_client_gets_the_packet_without_its_options() {
+fn the_client_gets_the_packet_without_its_options() {
     for (flow, body) in flows() {
         let mut scene = Scene::new();
         let reply = scene.establish(&flow);
@@ -196,7 +196,7 @@ fn g2_the_client_gets_the_packet_without_its_options() {
 }
 
 #[test]
-fn g2_an_open_source_route_is_dropped() {
+fn an_open_source_route_is_dropped() {
     for (flow, body) in flows() {
         let mut scene = Scene::new();
         let reply = scene.establish(&flow);

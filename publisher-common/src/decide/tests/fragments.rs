@@ -313,7 +313,7 @@ fn s14_later_fragments_are_counted_for_their_session() {
 }
 
 #[test]
-fn g2_g6_fragments_with_options() {
+fn g6_fragments_with_options() {
     let mut scene = Scene::new();
     let reply: ReplyKey = scene.establish(&udp());
     let mut back = Vec::new();

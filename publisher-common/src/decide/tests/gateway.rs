@@ -4,6 +4,8 @@ use super::packets::from_target;
 use super::*;
 use crate::layout::{ForwardKey, ReplyKey};
 use crate::wire::protocol;
+use etherparse::PacketBuilder;
+use std::vec::Vec;
 
 fn scene() -> Scene {
     let mut scene = Scene::new();
@@ -61,6 +63,33 @@ fn options_and_fragments_for_the_gateway_itself_pass() {
         let before = core::mem::replace(&mut frame[at], value);
         assert_eq!(scene.veth(samples::VETH, &frame), PASSED, "byte {at}");
         frame[at] = before;
+    }
+}
+
+#[test]
+fn errors_to_the_gateway_with_options_or_in_fragments_pass() {
+    let mut scene = scene();
+    let reply = scene.establish(&samples::flow());
+    // What the container got, embedded: from the gateway's port to its own.
+    let got = ReplyKey {
+        target: reply.alias,
+        alias: reply.target,
+        target_port: reply.alias_port,
+        alias_port: reply.target_port,
+        ..reply
+    };
+    let got = from_target(&got, &Segment::data(64).into());
+    let mut error = Vec::new();
+    PacketBuilder::ethernet2(samples::TARGET_MAC, samples::link().device_mac)
+        .ipv4(reply.target, reply.alias, 64)
+        .icmpv4_raw(3, 4, [0, 0, 0x05, 0x78])
+        .write(&mut error, &got[14..])
+        .expect("an ICMP error");
+    assert!(matches!(scene.veth(samples::VETH, &error), Outcome::ToClient(..)));
+    for (at, value) in [(14, 0x46), (20, 0x20), (21, 1)] {
+        let mut other = error.clone();
+        other[at] = value;
+        assert_eq!(scene.veth(samples::VETH, &other), PASSED, "byte {at}");
     }
 }
 

@@ -125,7 +125,7 @@ fn h1_every_tcp_header_length() {
 }
 
 #[test]
-fn h3_g1_the_last_hop_is_ours() {
+fn g1_the_last_hop_is_ours() {
     let (mut scene, flow) = (Scene::new(), samples::flow());
     let reply = scene.establish(&flow);
     for hops in 0..=255u8 {

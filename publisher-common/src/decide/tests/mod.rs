@@ -7,6 +7,7 @@ mod errors;
 mod extensions;
 mod fragments;
 mod gateway;
+mod hosts_own;
 mod invariants;
 mod links;
 mod malformed;

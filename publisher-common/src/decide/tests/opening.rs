@@ -86,7 +86,7 @@ fn only_the_hosts_own_addresses_are_published() {
 }
 
 #[test]
-fn other_ports_and_protocols_pass() {
+fn h10_other_ports_and_protocols_pass() {
     let mut scene = Scene::new();
     for port in [0u16, 1, 80, 8_079, 8_081, 65_535] {
         let flow = ForwardKey { host_port: port.to_be_bytes(), ..samples::flow() };

@@ -1,6 +1,6 @@
 //! Segment sizes, super-packets and what is counted of them.
 
-use super::packets::{from_client, from_target};
+use super::packets::{from_client, from_target, reseal};
 use super::*;
 use crate::layout::{ForwardKey, Uplink};
 use crate::native::{from_container, from_uplink};
@@ -113,6 +113,35 @@ fn h4_identifications_of_consecutive_packets_differ() {
             panic!("not translated")
         };
         assert!(seen.insert([bytes[4], bytes[5]]), "repeated after {}", seen.len());
+    }
+}
+
+#[test]
+fn g5_a_whole_reply_gets_no_fragment_header() {
+    for protocol in [protocol::TCP, protocol::UDP] {
+        let flow = ForwardKey { protocol, ..samples::flow() };
+        let mut scene = Scene::new();
+        let reply = scene.establish(&flow);
+        for length in [0, 1, 8, 1_000, 1_212] {
+            let body: Body = if protocol == protocol::UDP {
+                Body::datagram(length)
+            } else {
+                Segment::data(length).into()
+            };
+            // Whatever the sender says about fragments that might be made of it.
+            for (flags, identification) in [(0x40, [0, 0]), (0, [0, 0]), (0, [0x12, 0x34])] {
+                let mut frame = from_target(&reply, &body);
+                frame[14 + 4..14 + 6].copy_from_slice(&identification);
+                frame[14 + 6] = flags;
+                reseal(&mut frame[14..]);
+                let Outcome::ToClient(bytes, _) = scene.veth(samples::VETH, &frame) else {
+                    panic!("not translated")
+                };
+                assert_eq!(bytes[6], protocol, "the next header");
+                assert_eq!(bytes.len(), frame.len() - 14 + 20);
+                assert_eq!(Seen::of(&bytes).payload.len(), length);
+            }
+        }
     }
 }
 

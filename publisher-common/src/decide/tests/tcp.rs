@@ -39,6 +39,25 @@ fn s4_handshake_then_data_both_ways() {
 }
 
 #[test]
+fn s3_each_direction_keeps_its_own_time() {
+    let (mut scene, flow) = (Scene::new(), samples::flow());
+    let reply = scene.establish(&flow);
+    let opened = scene.now;
+    let times =
+        |scene: &Scene| (scene.tables.forward[&flow].last_seen, scene.reverse(&reply).last_seen);
+    scene.now += 3;
+    for _ in 0..2 {
+        let _ = scene.client(&flow, Segment::data(1));
+        assert_eq!(times(&scene), (opened + 3, opened));
+    }
+    scene.now += 4;
+    for _ in 0..2 {
+        let _ = scene.container(&reply, Segment::data(1));
+        assert_eq!(times(&scene), (opened + 3, opened + 7));
+    }
+}
+
+#[test]
 fn s4_only_the_acknowledgment_of_the_containers_isn_promotes() {
     let flow = samples::flow();
     for (offset, flags, promotes) in [

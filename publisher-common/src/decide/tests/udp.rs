@@ -54,7 +54,23 @@ fn h13_a_datagram_whose_ipv4_length_would_wrap_is_dropped() {
 }
 
 #[test]
-fn g10_a_checksum_of_0_is_dropped_both_ways() {
+fn h13_a_jumbogram_is_dropped() {
+    for flow in [flow(), samples::flow()] {
+        let mut scene = Scene::new();
+        let body: Body =
+            if flow.protocol == protocol::UDP { Body::datagram(9) } else { Segment::syn().into() };
+        // Its length is in an option; the header says 0 (RFC 2675 §3).
+        let mut jumbogram = from_client(&flow, &body);
+        jumbogram[4..6].fill(0);
+        assert_eq!(scene.uplink(&jumbogram), dropped(Reason::Truncated), "published");
+        assert!(scene.tables.half_open.is_empty());
+        let _ = scene.establish(&flow);
+        assert_eq!(scene.uplink(&jumbogram), dropped(Reason::Truncated), "of a session");
+    }
+}
+
+#[test]
+fn a_checksum_of_0_is_dropped_both_ways() {
     let (mut scene, flow) = (Scene::new(), flow());
     let reply = scene.establish(&flow);
     let mut there = from_client(&flow, &Body::datagram(8));
@@ -63,6 +79,33 @@ fn g10_a_checksum_of_0_is_dropped_both_ways() {
     let mut back = from_target(&reply, &Body::datagram(8));
     back[14 + 26..14 + 28].fill(0);
     assert_eq!(scene.veth(samples::VETH, &back), dropped(Reason::UdpZeroChecksum));
+}
+
+#[test]
+fn g9_a_datagram_with_a_wrong_checksum_is_passed_on_with_a_wrong_one() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    let number = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let right = |outcome: &Outcome, at: usize| match outcome {
+        Outcome::ToContainer(bytes, _) | Outcome::ToClient(bytes, _) => number(bytes, at),
+        other => panic!("{other:?}"),
+    };
+    // In ones' complement: by how much a sum is off, which is what has to stay.
+    let off =
+        |sum: u16, right: u16| (u32::from(sum) + u32::from(0xffff - right)) % u32::from(u16::MAX);
+    let mut there = from_client(&flow, &Body::datagram(8));
+    let mut back = from_target(&reply, &Body::datagram(8));
+    let (there_right, back_right) = (number(&there, 46), number(&back, 14 + 26));
+    let there_translated = right(&scene.uplink(&there), 26);
+    let back_translated = right(&scene.veth(samples::VETH, &back), 46);
+    for wrong in 1..=u16::MAX {
+        there[46..48].copy_from_slice(&wrong.to_be_bytes());
+        let outcome = scene.uplink(&there);
+        assert_eq!(off(wrong, there_right), off(right(&outcome, 26), there_translated), "{wrong}");
+        back[14 + 26..14 + 28].copy_from_slice(&wrong.to_be_bytes());
+        let outcome = scene.veth(samples::VETH, &back);
+        assert_eq!(off(wrong, back_right), off(right(&outcome, 46), back_translated), "{wrong}");
+    }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct UplinkView {
     pub name: String,
     /// Its index.
     pub ifindex: u32,
-    /// Its MTU, in bytes.
+    /// The MTU that the datapath reckons with, in bytes: the configured one, else its own.
     pub mtu: u32,
     /// How the programs are attached.
     pub attach: Attach,

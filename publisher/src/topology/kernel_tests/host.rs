@@ -109,7 +109,7 @@ fn local_addresses() {
 }
 
 #[test]
-fn routes_that_overlap_the_alias_pool() {
+fn s16_routes_that_overlap_the_alias_pool() {
     let host = bridge_host();
     let conflicts = |pool: &str| {
         let pool = pool.parse().unwrap();

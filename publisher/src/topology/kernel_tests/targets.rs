@@ -167,7 +167,7 @@ fn target_behind_a_tunnel_without_ethernet() {
 }
 
 #[test]
-fn targets_that_cannot_be() {
+fn s16_targets_that_cannot_be() {
     let host = bridge_host();
     let reason = |target: &str| host.resolve(target).unwrap_err().reason;
     assert_eq!(reason("172.30.0.1"), "172.30.0.1 is an address of this host, not of a container");
