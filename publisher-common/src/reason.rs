@@ -33,7 +33,7 @@ macro_rules! reasons {
 reasons! {
     /// The packet ends before its headers do, or is shorter than they say.
     Truncated = 0, "truncated";
-    /// An IPv6 extension header that can't be taken out: authentication, or one behind a Fragment header.
+    /// An IPv6 extension header that can't be taken out: authentication, or one where none may stand.
     ExtensionHeader = 1, "extension_header";
     /// A fragment that no datagram has: empty, of a length that isn't a multiple of 8, or too far out.
     Fragment = 2, "fragment";

@@ -31,7 +31,7 @@ const CHUNKS: u32 = LONGEST_SUM / CHUNK as u32;
 pub struct Chunk([u8; 2 * CHUNK + 8]);
 
 /// An ICMPv6 packet of an uplink.
-#[inline(never)]
+#[inline(always)]
 pub fn from_client<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
     let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);

@@ -26,13 +26,13 @@ use window::{NEXT_HEADER, PROTOCOL, Window};
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
 pub fn uplink_ethernet(context: TcContext) -> i32 {
-    verdict(from_uplink::<ETHERNET_LENGTH>(&context))
+    from_uplink::<ETHERNET_LENGTH>(&context)
 }
 
 /// Clients' packets from an interface without link-layer headers (tun, WireGuard).
 #[classifier]
 pub fn uplink_raw(context: TcContext) -> i32 {
-    verdict(from_uplink::<0>(&context))
+    from_uplink::<0>(&context)
 }
 
 /// Containers' packets, from the host's side of a veth.
@@ -57,36 +57,48 @@ fn verdict(result: Result<i32, Stop>) -> i32 {
 }
 
 #[inline(always)]
-fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
-    let Some(packet) = Window::<L2>::of_client(context) else {
-        return Err(Stop::Pass);
-    };
-    let kind = to_container::classify(&packet);
-    match kind {
-        to_container::Kind::Flow | to_container::Kind::Extended => {
-            let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-            let flow = if kind == to_container::Kind::Flow {
-                work.extras.clear(packet.number(NEXT_HEADER));
-                true
-            } else {
-                extended::<L2>(context)? == Extended::Flow
-            };
-            if flow {
-                let mut tables = Kernel::new(context);
-                to_container::decide(&packet, &packet.arrival(), work, &mut tables)?;
-            }
-            apply::to_container::<L2>(context, &work.to_container)
-        }
-        to_container::Kind::Error => icmp::from_client::<L2>(context),
-        to_container::Kind::Other => Err(Stop::Pass),
+fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
+    let Some(packet) = Window::<L2>::of_client(context) else { return pass() };
+    match to_container::classify(&packet) {
+        to_container::Kind::Flow => flow::<L2>(context, true),
+        to_container::Kind::Extended => flow::<L2>(context, false),
+        to_container::Kind::Error => client_error::<L2>(context),
+        to_container::Kind::Other => pass(),
     }
+}
+
+/// TCP and UDP. Beside [`icmp`], not before it: all the functions that are active share one stack.
+/// A number comes back, since a `Result` would come by way of the stack.
+#[inline(never)]
+fn flow<const L2: usize>(context: &TcContext, plain: bool) -> i32 {
+    verdict(try_flow::<L2>(context, plain))
+}
+
+#[inline(never)]
+fn client_error<const L2: usize>(context: &TcContext) -> i32 {
+    verdict(icmp::from_client::<L2>(context))
+}
+
+#[inline(always)]
+fn try_flow<const L2: usize>(context: &TcContext, plain: bool) -> Result<i32, Stop> {
+    let packet = Window::<L2>::again(context);
+    let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
+    let has_ports = if plain {
+        work.extras.clear(packet.number(NEXT_HEADER));
+        true
+    } else {
+        extended::<L2>(context)? == Extended::Flow
+    };
+    if has_ports {
+        let mut tables = Kernel::new(context);
+        to_container::decide(&packet, &packet.arrival(), work, &mut tables)?;
+    }
+    apply::to_container::<L2>(context, &work.to_container)
 }
 
 #[inline(never)]
 fn extended<const L2: usize>(context: &TcContext) -> Result<Extended, Stop> {
-    let Some(packet) = Window::<L2>::of_client(context) else {
-        return Err(Stop::Pass);
-    };
+    let packet = Window::<L2>::again(context);
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     to_container::look_behind(&packet, &packet.arrival(), work, &mut Kernel::new(context))
 }
@@ -122,9 +134,7 @@ fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> 
 
 #[inline(never)]
 fn extended_reply<const BRIDGE: bool>(context: &TcContext) -> Result<Extended, Stop> {
-    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
-        return Err(Stop::Pass);
-    };
+    let packet = Window::<ETHERNET_LENGTH>::again(context);
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
     to_client::look_behind::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)

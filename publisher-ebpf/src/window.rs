@@ -58,6 +58,12 @@ impl<'a, const L2: usize> Window<'a, L2> {
             .reaching_transport(PROTOCOL, IPV4_LENGTH)
     }
 
+    /// A packet that was opened before and hasn't been changed since.
+    #[inline(always)]
+    pub const fn again(context: &'a TcContext) -> Self {
+        Self { context }
+    }
+
     /// A packet of this Ethertype and of a `pkt_type` that is served, without a VLAN tag (a tagged frame
     /// belongs to the VLAN's interface).
     #[inline(always)]

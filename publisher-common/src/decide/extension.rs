@@ -82,6 +82,8 @@ pub enum Obstacle {
     Routing,
     /// An extension header behind a Fragment header (rule H8).
     BehindFragment,
+    /// Hop-by-hop options elsewhere than right behind the IPv6 header (RFC 8200 §4.1).
+    Misplaced,
     /// An IPv4 source route that isn't used up (rule G2), or options that can't be read.
     Options,
 }
@@ -158,6 +160,8 @@ fn step<P: Packet>(packet: &P, extras: &mut Extras) {
     };
     if extras.fragment.is_some {
         extras.obstacle = Obstacle::BehindFragment;
+    } else if extras.next == protocol::HOP_BY_HOP && extras.length != 0 {
+        extras.obstacle = Obstacle::Misplaced;
     }
     let length = u16::from(bytes[1]);
     extras.length += match extras.next {
@@ -270,6 +274,8 @@ mod tests {
             ([FIRST, LONG], Obstacle::BehindFragment),
             ([FIRST, FIRST], Obstacle::BehindFragment),
             ([OPTIONS, authentication], Obstacle::Authentication),
+            ([OPTIONS, OPTIONS], Obstacle::Misplaced),
+            ([LONG, OPTIONS], Obstacle::Misplaced),
             ([FIRST, authentication], Obstacle::Authentication),
         ] {
             let extras = walked(&headers, protocol::TCP);
@@ -288,8 +294,8 @@ mod tests {
 
     #[test]
     fn h5_chains_that_are_too_long_or_cut_off_are_nobodys() {
-        assert_eq!(walked(&[OPTIONS; HEADERS], protocol::TCP).progress, Progress::Transport);
-        assert_eq!(walked(&[OPTIONS; HEADERS + 1], protocol::TCP).progress, Progress::Lost);
+        assert_eq!(walked(&[LONG; HEADERS], protocol::TCP).progress, Progress::Transport);
+        assert_eq!(walked(&[LONG; HEADERS + 1], protocol::TCP).progress, Progress::Lost);
         let bytes = [0; IPV6_LENGTH + 12];
         for length in IPV6_LENGTH..bytes.len() {
             let mut extras = Extras::new_zeroed();
