@@ -48,6 +48,19 @@ impl Difference {
         self.add(a).add(b).add(c).add(d)
     }
 
+    /// Notes bytes that are there now by their sum, as [`crate::packet::Packet::sum`] gives it.
+    #[inline(always)]
+    pub const fn add_sum(self, sum: u32) -> Self {
+        Self(self.0 + sum as u64)
+    }
+
+    /// Whether what was added is a whole message with its right checksum in it (RFC 1071 §1).
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_right(self) -> bool {
+        fold(self.0) == 0xffff
+    }
+
     /// The difference as a 32-bit ones' complement sum, in memory order.
     #[inline(always)]
     #[must_use]

@@ -2,6 +2,9 @@
 
 use zerocopy::FromZeros;
 
+/// Bytes that [`Packet::sum`] goes over at most.
+pub const LONGEST_SUM: u32 = 1_536;
+
 /// A received packet, read from its network header on.
 ///
 /// Offsets count from the first byte of the network header, whether or not a link-layer header
@@ -16,6 +19,15 @@ pub trait Packet {
     /// A copy of `N` bytes at an `offset` that the packet itself named. Slower than
     /// [`view`](Self::view): for rare packets only.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// Copies `length` bytes at `offset` to the start of `into`; `false` where the packet, or `into`, ends
+    /// before them. For rare packets only.
+    fn copy<const N: usize>(&self, offset: u32, length: u32, into: &mut [u8; N]) -> bool;
+
+    /// The ones' complement sum of `length` bytes at `offset`, in memory order and not folded; the bytes
+    /// count from an even place. `None` where the packet ends before they do, or for more than
+    /// [`LONGEST_SUM`] of them. For rare packets only.
+    fn sum(&self, offset: u32, length: u32) -> Option<u32>;
 
     /// The source address of the Ethernet header, where there is one.
     fn ethernet_source(&self) -> Option<[u8; 6]>;

@@ -33,11 +33,11 @@ macro_rules! reasons {
 reasons! {
     /// The packet ends before its headers do, or is shorter than they say.
     Truncated = 0, "truncated";
-    /// An IPv6 extension header before TCP or UDP; not translated yet.
+    /// An IPv6 extension header that can't be taken out: authentication, or one behind a Fragment header.
     ExtensionHeader = 1, "extension_header";
-    /// A fragment; not translated yet.
+    /// A fragment that no datagram has: empty, of a length that isn't a multiple of 8, or too far out.
     Fragment = 2, "fragment";
-    /// IPv4 options in a reply; not translated yet.
+    /// An IPv4 source route in a reply that isn't used up, or options that can't be read.
     Ipv4Options = 3, "ipv4_options";
     /// The hop limit or TTL would reach 0 (RFC 7915 §4.1, §5.1).
     HopLimit = 4, "hop_limit";
@@ -59,7 +59,7 @@ reasons! {
     TargetDown = 12, "target_down";
     /// No alias and port is left for one more session to this target.
     Exhausted = 13, "exhausted";
-    /// An ICMP error about a session, of a kind that isn't translated yet.
+    /// An ICMP error about a session, of a kind that the other family doesn't have (RFC 7915 §4.2, §5.2).
     IcmpError = 14, "icmp_error";
     /// An ICMP error about a session whose own headers are malformed.
     IcmpMalformed = 15, "icmp_malformed";
@@ -67,6 +67,20 @@ reasons! {
     HelperFailed = 16, "helper_failed";
     /// A TCP header with flags that no client sends: SYN with FIN or RST.
     TcpFlags = 17, "tcp_flags";
+    /// A fragment that overlaps another one of its datagram, or belongs to a datagram where two did.
+    FragmentOverlap = 18, "fragment_overlap";
+    /// A fragment that brings nothing new.
+    FragmentAgain = 19, "fragment_again";
+    /// A fragment apart from all others of its datagram, when there are too many gaps already.
+    FragmentTooFar = 20, "fragment_too_far";
+    /// A packet with a routing header that isn't used up (RFC 7915 §5.1).
+    RoutingHeader = 21, "routing_header";
+    /// A reply whose IPv4 header has a wrong checksum.
+    Ipv4Checksum = 22, "ipv4_checksum";
+    /// An ICMP error about a session whose own checksum is wrong.
+    IcmpChecksum = 23, "icmp_checksum";
+    /// An ICMP error about a fragment.
+    IcmpFragment = 24, "icmp_fragment";
 }
 
 #[cfg(test)]

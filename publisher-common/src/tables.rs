@@ -1,8 +1,9 @@
 //! The state that decisions are made on, as the datapath's maps or as plain tables in a test.
 
+use crate::decide::Way;
 use crate::layout::{
-    Alias, Class, Config, Forward, ForwardKey, Link, Publication, PublicationKey, ReplyKey,
-    Reverse, Transient, Uplink,
+    Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, Publication,
+    PublicationKey, ReplyKey, Reverse, Transient, Uplink,
 };
 
 /// Access to the maps.
@@ -40,6 +41,9 @@ pub trait Tables {
     /// A session that isn't established.
     fn transient(&mut self, class: Class, key: &ReplyKey) -> Option<&mut Transient>;
 
+    /// A datagram of which fragments have come.
+    fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram>;
+
     /// Adds an established session's direction; `false` where the key exists or the table is full.
     fn insert_forward(&mut self, key: &ForwardKey, value: &Forward) -> bool;
     /// Adds an established session's direction; `false` where the key exists or the table is full.
@@ -50,10 +54,15 @@ pub trait Tables {
     /// Binds an alias; `false` where it is bound or the table is full.
     fn insert_alias(&mut self, address: &[u8; 4], value: &Alias) -> bool;
 
+    /// Adds a datagram where there is none of that key. The table is an LRU: it is never full.
+    fn insert_datagram(&mut self, way: Way, key: &FragmentKey, value: &Datagram);
+
     /// Takes out an established session's direction.
     fn remove_forward(&mut self, key: &ForwardKey);
     /// Takes out an established session's direction.
     fn remove_reverse(&mut self, key: &ReplyKey);
     /// Takes out a session that isn't established.
     fn remove_transient(&mut self, class: Class, key: &ReplyKey);
+    /// Takes out a datagram.
+    fn remove_datagram(&mut self, way: Way, key: &FragmentKey);
 }

@@ -10,25 +10,26 @@ use crate::maps::count_drop;
 use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, window};
 use aya_ebpf::{
     bindings::{
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
-        TC_ACT_UNSPEC,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
+        BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_NET,
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_store_bytes,
+        bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_proto, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use core::ptr::null_mut;
 use publisher_common::{
-    decide::{Exit, Stop, ToClient, ToContainer, Uplink, errors},
+    decide::{Exit, Stop, ToClient, ToContainer, Uplink},
     reason::Reason,
-    translate::{FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, TransportRewrite},
-    wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol},
+    translate::TransportRewrite,
+    wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, TCP_LENGTH, protocol},
 };
 
 /// What a helper's failure comes to.
-const FAILED: Stop = Stop::Drop(Reason::HelperFailed);
+pub const FAILED: Stop = Stop::Drop(Reason::HelperFailed);
 /// Offset of the Ethertype in an Ethernet header.
 const ETHERTYPE: usize = 12;
 /// Offset of the checksum in a TCP header.
@@ -52,7 +53,13 @@ pub fn drop_packet(reason: Reason) -> i32 {
 /// Turns a client's packet into the container's, and sends it there.
 #[inline(always)]
 pub fn to_container<const L2: usize>(context: &TcContext, to: &ToContainer) -> Result<i32, Stop> {
-    change_family::<L2, IPV4_LENGTH>(context, ETHERTYPE_IPV4, &to.header)?;
+    change_family::<L2>(context, ETHERTYPE_IPV4)?;
+    if to.extra != 0 {
+        // Behind the new header, which is as long as the kernel takes an IPv4 header to be.
+        change_room(context, -i32::from(to.extra))?;
+        reach(context, L2 + IPV4_LENGTH + TCP_LENGTH)?;
+    }
+    store(context, L2, &to.header)?;
     rewrite(context, L2 + IPV4_LENGTH, &to.transport)?;
     if L2 == 0 {
         add_ethernet(context, &to.ethernet)?;
@@ -63,74 +70,47 @@ pub fn to_container<const L2: usize>(context: &TcContext, to: &ToContainer) -> R
 /// Turns a container's packet into the client's, and sends it there.
 #[inline(always)]
 pub fn to_client(context: &TcContext, to: &ToClient) -> Result<i32, Stop> {
-    change_family::<ETHERNET_LENGTH, IPV6_LENGTH>(context, ETHERTYPE_IPV6, &to.header)?;
+    change_family::<ETHERNET_LENGTH>(context, ETHERTYPE_IPV6)?;
+    if to.extra != 0 {
+        change_room(context, -i32::from(to.extra))?;
+        reach(context, ETHERNET_LENGTH + IPV6_LENGTH + TCP_LENGTH)?;
+    }
+    store(context, ETHERNET_LENGTH, &to.header)?;
     rewrite(context, ETHERNET_LENGTH + IPV6_LENGTH, &to.transport)?;
     Ok(leave_by(to.uplink))
 }
 
-/// Puts an error for the container in the place of the client's.
+/// Changes the packet's family; its IP header is to be written then.
 #[inline(always)]
-pub fn error_to_container<const L2: usize>(
-    context: &TcContext,
-    error: &errors::ErrorToContainer,
-    packet: &[u8; FRAG_NEEDED_LENGTH],
-) -> Result<i32, Stop> {
-    replace::<L2, _>(context, ETHERTYPE_IPV4, packet)?;
-    if L2 == 0 {
-        add_ethernet(context, &error.ethernet)?;
-    }
-    Ok(leave(error.exit))
-}
-
-/// Puts an error for the client in the place of the container's.
-#[inline(always)]
-pub fn error_to_client(
-    context: &TcContext,
-    uplink: Uplink,
-    packet: &[u8; PACKET_TOO_BIG_LENGTH],
-) -> Result<i32, Stop> {
-    replace::<ETHERNET_LENGTH, _>(context, ETHERTYPE_IPV6, packet)?;
-    Ok(leave_by(uplink))
-}
-
-/// Changes the packet's family, and its IP header to `header`.
-#[inline(always)]
-fn change_family<const L2: usize, const N: usize>(
-    context: &TcContext,
-    ethertype: u16,
-    header: &[u8; N],
-) -> Result<(), Stop> {
+pub fn change_family<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
     // SAFETY: `context` is the program's own; no pointer into the packet is kept.
     if unsafe { bpf_skb_change_proto(context.skb.skb.cast(), ethertype, 0) } != 0 {
         return Err(FAILED);
     }
-    set_ethertype::<L2>(context, ethertype)?;
-    store(context, L2, header)
+    set_ethertype::<L2>(context, ethertype)
 }
 
-/// Shortens or extends the packet to `bytes` and its link-layer header.
+/// Puts `length` bytes behind the IP header, or takes as many away.
 #[inline(always)]
-fn replace<const L2: usize, const N: usize>(
-    context: &TcContext,
-    ethertype: u16,
-    bytes: &[u8; N],
-) -> Result<(), Stop> {
-    let skb = context.skb.skb.cast();
+pub fn change_room(context: &TcContext, length: i32) -> Result<(), Stop> {
+    let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
     // SAFETY: `context` is the program's own; no pointer into the packet is kept.
-    unsafe {
-        if bpf_skb_change_proto(skb, ethertype, 0) != 0
-            || bpf_skb_change_tail(skb, (L2 + N) as u32, 0) != 0
-        {
-            return Err(FAILED);
-        }
-    }
-    set_ethertype::<L2>(context, ethertype)?;
-    store(context, L2, bytes)
+    let failed =
+        unsafe { bpf_skb_adjust_room(context.skb.skb.cast(), length, BPF_ADJ_ROOM_NET, flags) };
+    if failed == 0 { Ok(()) } else { Err(FAILED) }
+}
+
+/// Has the first `length` bytes in the linear part of the buffer, or all that there are.
+#[inline(always)]
+pub fn reach(context: &TcContext, length: usize) -> Result<(), Stop> {
+    // SAFETY: the kernel hands a valid __sk_buff to a classifier.
+    let whole = unsafe { (*context.skb.skb).len };
+    context.pull_data(whole.min(length as u32)).map_err(|_| FAILED)
 }
 
 /// `bpf_skb_change_proto` leaves the Ethertype as it was.
 #[inline(always)]
-fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
+pub fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result<(), Stop> {
     if L2 == ETHERNET_LENGTH {
         let Some(field) = window::<2>(context, ETHERTYPE) else { return Err(FAILED) };
         // SAFETY: `window` has checked the bounds.
@@ -140,7 +120,11 @@ fn set_ethertype<const L2: usize>(context: &TcContext, ethertype: u16) -> Result
 }
 
 #[inline(always)]
-fn store<const N: usize>(context: &TcContext, offset: usize, bytes: &[u8; N]) -> Result<(), Stop> {
+pub fn store<const N: usize>(
+    context: &TcContext,
+    offset: usize,
+    bytes: &[u8; N],
+) -> Result<(), Stop> {
     // SAFETY: the helper reads N bytes, which are there.
     let failed = unsafe {
         bpf_skb_store_bytes(
@@ -156,11 +140,13 @@ fn store<const N: usize>(context: &TcContext, offset: usize, bytes: &[u8; N]) ->
 
 /// Rewrites the transport header, which starts at `start`.
 #[inline(always)]
-fn rewrite(context: &TcContext, start: usize, rewrite: &TransportRewrite) -> Result<(), Stop> {
-    if rewrite.protocol == protocol::UDP {
-        fields::<UDP_CHECKSUM>(context, start, rewrite, u64::from(BPF_F_MARK_MANGLED_0))
-    } else {
-        fields::<TCP_CHECKSUM>(context, start, rewrite, 0)
+pub fn rewrite(context: &TcContext, start: usize, rewrite: &TransportRewrite) -> Result<(), Stop> {
+    match rewrite.protocol {
+        protocol::UDP => {
+            fields::<UDP_CHECKSUM>(context, start, rewrite, u64::from(BPF_F_MARK_MANGLED_0))
+        }
+        protocol::TCP => fields::<TCP_CHECKSUM>(context, start, rewrite, 0),
+        _ => Ok(()),
     }
 }
 
@@ -199,7 +185,7 @@ fn fields<const CHECKSUM: usize>(
 
 /// Puts an Ethernet header before a packet of an uplink that has none.
 #[inline(always)]
-fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Stop> {
+pub fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Stop> {
     // SAFETY: `context` is the program's own; no pointer into the packet is kept.
     if unsafe { bpf_skb_change_head(context.skb.skb.cast(), ETHERNET_LENGTH as u32, 0) } != 0 {
         return Err(FAILED);
@@ -214,8 +200,9 @@ fn add_ethernet(context: &TcContext, addresses: &[[u8; 6]; 2]) -> Result<(), Sto
     Ok(())
 }
 
+/// Sends the packet to a container.
 #[inline(always)]
-fn leave(exit: Exit) -> i32 {
+pub fn leave(exit: Exit) -> i32 {
     // SAFETY: the helpers note where the packet goes; a wrong index makes them drop it.
     let action = unsafe {
         match exit {
@@ -226,8 +213,9 @@ fn leave(exit: Exit) -> i32 {
     redirected(action)
 }
 
+/// Sends the packet to a client.
 #[inline(always)]
-fn leave_by(uplink: Uplink) -> i32 {
+pub fn leave_by(uplink: Uplink) -> i32 {
     // SAFETY: as in `leave`.
     let action = unsafe {
         if uplink.raw {

@@ -1,5 +1,6 @@
 //! The TC programs: each looks at a packet through the windows of [`window`], asks `publisher_common`
-//! what to do, and carries it out with the helpers in [`apply`].
+//! what to do, and carries it out with the helpers in [`apply`] and [`pieces`], or for ICMP errors
+//! in [`icmp`].
 //!
 //! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
@@ -9,15 +10,18 @@
 #![expect(missing_docs, reason = "the classifier macro drops its function's documentation")]
 
 mod apply;
+mod icmp;
 mod maps;
+mod pieces;
 mod window;
 
 use apply::{drop_packet, pass};
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use maps::Kernel;
-use publisher_common::decide::{Stop, errors, to_client, to_container};
+use publisher_common::decide::to_container::Extended;
+use publisher_common::decide::{Stop, to_client, to_container};
 use publisher_common::wire::ETHERNET_LENGTH;
-use window::Window;
+use window::{NEXT_HEADER, PROTOCOL, Window};
 
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
@@ -57,66 +61,73 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
     let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);
     };
-    let mut tables = Kernel::new(context);
-    match to_container::classify(&packet) {
-        to_container::Kind::Flow => {
-            let arrival = packet.arrival();
+    let kind = to_container::classify(&packet);
+    match kind {
+        to_container::Kind::Flow | to_container::Kind::Extended => {
             let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-            to_container::decide(&packet, &arrival, work, &mut tables)?;
+            let flow = if kind == to_container::Kind::Flow {
+                work.extras.clear(packet.number(NEXT_HEADER));
+                true
+            } else {
+                extended::<L2>(context)? == Extended::Flow
+            };
+            if flow {
+                let mut tables = Kernel::new(context);
+                to_container::decide(&packet, &packet.arrival(), work, &mut tables)?;
+            }
             apply::to_container::<L2>(context, &work.to_container)
         }
-        to_container::Kind::Error => client_error::<L2>(context),
-        to_container::Kind::Extended => Err(extended::<L2>(context)),
+        to_container::Kind::Error => icmp::from_client::<L2>(context),
         to_container::Kind::Other => Err(Stop::Pass),
     }
 }
 
 #[inline(never)]
-fn client_error<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
+fn extended<const L2: usize>(context: &TcContext) -> Result<Extended, Stop> {
     let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);
     };
-    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
-    let mut tables = Kernel::new(context);
-    let error = errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
-    apply::error_to_container::<L2>(context, &error, &work.frag_needed)
-}
-
-#[inline(never)]
-fn extended<const L2: usize>(context: &TcContext) -> Stop {
-    let Some(packet) = Window::<L2>::of_client(context) else {
-        return Stop::Pass;
-    };
-    to_container::decide_extended(&packet, &packet.arrival(), &mut Kernel::new(context))
+    let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
+    to_container::look_behind(&packet, &packet.arrival(), work, &mut Kernel::new(context))
 }
 
 #[inline(always)]
 fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
     let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
-        return Err(Stop::Pass);
+        return pieces::again(context);
     };
     let mut tables = Kernel::new(context);
-    match to_client::classify(&packet, &tables)? {
-        to_client::Kind::Flow => {
-            let arrival = packet.arrival();
+    let kind = to_client::classify(&packet, &tables)?;
+    match kind {
+        to_client::Kind::Flow | to_client::Kind::Extended => {
             let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-            to_client::decide::<BRIDGE, _, _>(&packet, &arrival, work, &mut tables)?;
-            apply::to_client(context, &work.to_client)
+            let flow = if kind == to_client::Kind::Flow {
+                work.extras.clear(packet.number(PROTOCOL));
+                true
+            } else {
+                extended_reply::<BRIDGE>(context)? == Extended::Flow
+            };
+            if flow {
+                to_client::decide::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
+            }
+            if work.to_client.pieces == 0 {
+                apply::to_client(context, &work.to_client)
+            } else {
+                pieces::to_client(context)
+            }
         }
-        to_client::Kind::Error => container_error::<BRIDGE>(context),
+        to_client::Kind::Error => icmp::from_container::<BRIDGE>(context),
     }
 }
 
 #[inline(never)]
-fn container_error<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
+fn extended_reply<const BRIDGE: bool>(context: &TcContext) -> Result<Extended, Stop> {
     let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
         return Err(Stop::Pass);
     };
-    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
+    let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
-    let uplink =
-        errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
-    apply::error_to_client(context, uplink, &work.packet_too_big)
+    to_client::look_behind::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)
 }
 
 #[cfg(not(test))]

@@ -2,6 +2,7 @@
 //!
 //! Capacities are defaults: the loader sets them from the configuration.
 
+use crate::icmp::Chunk;
 use crate::window::Aligned;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
@@ -12,10 +13,11 @@ use aya_ebpf::{
 };
 use core::mem::size_of;
 use publisher_common::{
-    decide::{Workspace, errors::ErrorWorkspace},
-    layout::{self, Class, ForwardKey, LocalKey, PublicationKey, ReplyKey},
+    decide::{Way, Workspace, errors::ErrorWorkspace},
+    layout::{self, Class, Datagram, ForwardKey, FragmentKey, LocalKey, PublicationKey, ReplyKey},
     reason::Reason,
     tables::Tables,
+    translate::Piece,
     wire::protocol,
 };
 
@@ -46,6 +48,12 @@ static CLOSING: LruHashMap<ReplyKey, layout::Transient> =
 #[map]
 static ALIASES: HashMap<[u8; 4], layout::Alias> = HashMap::with_max_entries(layout::SESSIONS, 1);
 #[map]
+static FRAGMENTS_IN: LruHashMap<FragmentKey, Datagram> =
+    LruHashMap::with_max_entries(layout::DATAGRAMS, 0);
+#[map]
+static FRAGMENTS_OUT: LruHashMap<FragmentKey, Datagram> =
+    LruHashMap::with_max_entries(layout::DATAGRAMS, 0);
+#[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::DROP_COUNTERS, 0);
 
 /// Room that decisions need beside the stack; not pinned, nothing in it outlives a packet.
@@ -54,6 +62,28 @@ static WORK: PerCpuArray<Workspace> = PerCpuArray::with_max_entries(1, 0);
 /// The same for ICMP errors.
 #[map]
 static ERROR_WORK: PerCpuArray<ErrorWorkspace> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for cutting a fragment to a piece.
+#[derive(Clone, Copy)]
+pub struct PieceRoom {
+    /// IPv6 and Fragment header.
+    pub headers: [u8; 48],
+    /// The piece.
+    pub piece: Piece,
+}
+
+/// The same for fragments.
+#[map]
+static PIECE_ROOM: PerCpuArray<PieceRoom> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's room for cutting a fragment.
+#[inline(always)]
+pub fn piece_room<'a>() -> Option<&'a mut PieceRoom> {
+    shared(PIECE_ROOM.get_ptr_mut(0))
+}
+/// A part of a packet while it is summed.
+#[map]
+static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
 
 /// This CPU's room for a decision.
 #[inline(always)]
@@ -65,6 +95,12 @@ pub fn workspace<'a>() -> Option<&'a mut Workspace> {
 #[inline(always)]
 pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
     shared(ERROR_WORK.get_ptr_mut(0))
+}
+
+/// This CPU's room for a part of a packet.
+#[inline(always)]
+pub fn chunk<'a>() -> Option<&'a mut Chunk> {
+    shared(CHUNK.get_ptr_mut(0))
 }
 
 /// Counts a dropped packet.
@@ -202,6 +238,14 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram> {
+        shared(match way {
+            Way::In => FRAGMENTS_IN.get_ptr_mut(key),
+            Way::Out => FRAGMENTS_OUT.get_ptr_mut(key),
+        })
+    }
+
+    #[inline(always)]
     fn insert_forward(&mut self, key: &ForwardKey, value: &layout::Forward) -> bool {
         FORWARD.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
     }
@@ -245,6 +289,23 @@ impl Tables for Kernel<'_> {
         let _ = match class {
             Class::HalfOpen => HALF_OPEN.remove(key),
             Class::Closing => CLOSING.remove(key),
+        };
+    }
+
+    #[inline(always)]
+    fn insert_datagram(&mut self, way: Way, key: &FragmentKey, value: &Datagram) {
+        let flags = u64::from(BPF_NOEXIST);
+        let _ = match way {
+            Way::In => FRAGMENTS_IN.insert(key, value, flags),
+            Way::Out => FRAGMENTS_OUT.insert(key, value, flags),
+        };
+    }
+
+    #[inline(always)]
+    fn remove_datagram(&mut self, way: Way, key: &FragmentKey) {
+        let _ = match way {
+            Way::In => FRAGMENTS_IN.remove(key),
+            Way::Out => FRAGMENTS_OUT.remove(key),
         };
     }
 }

@@ -1,5 +1,6 @@
 //! A socket buffer seen as a packet.
 
+use crate::icmp;
 use aya_ebpf::{
     helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes},
     programs::TcContext,
@@ -12,6 +13,8 @@ use publisher_common::{
 
 /// Ethertype of IPv6, as it stands in the packet.
 pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
+/// The same as `__sk_buff` has it.
+pub const ETHERTYPE_IPV6_WIDE: u32 = ETHERTYPE_IPV6 as u32;
 /// Ethertype of IPv4, as it stands in the packet.
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
 /// `pkt_type` of a packet addressed to this host (`PACKET_HOST`).
@@ -19,9 +22,9 @@ const TO_US: u32 = 0;
 /// `pkt_type` of a packet whose hardware address isn't the receiving device's (`PACKET_OTHERHOST`).
 const TO_ANOTHER: u32 = 3;
 /// Offset of the next header in an IPv6 header.
-const NEXT_HEADER: usize = 6;
+pub const NEXT_HEADER: usize = 6;
 /// Offset of the protocol in an IPv4 header.
-const PROTOCOL: usize = 9;
+pub const PROTOCOL: usize = 9;
 /// Bytes behind the IP header that decisions about an ICMP error look at: its own header, the
 /// embedded IPv6 header and 8 bytes.
 const ERROR: usize = 56;
@@ -91,14 +94,19 @@ impl<'a, const L2: usize> Window<'a, L2> {
     /// protocol field stands at `field`, in reach; without TCP's options.
     #[inline(always)]
     fn reaching_transport(self, field: usize, start: usize) -> Option<Self> {
-        let &[number] = self.view::<1>(field)?;
-        let length = match number {
+        let length = match self.number(field) {
             protocol::TCP => TCP_LENGTH,
             protocol::UDP => UDP_LENGTH,
             protocol::ICMP | protocol::ICMPV6 => ERROR,
             _ => 0,
         };
         self.reaching(start + length)
+    }
+
+    /// The protocol number at `field` of the IP header; 0 where it isn't there.
+    #[inline(always)]
+    pub fn number(&self, field: usize) -> u8 {
+        self.view::<1>(field).map_or(0, |&[number]| number)
     }
 
     /// What the kernel says about the packet.
@@ -140,6 +148,16 @@ impl<const L2: usize> Packet for Window<'_, L2> {
             );
             (failed == 0).then(|| bytes.0.assume_init())
         }
+    }
+
+    #[inline(always)]
+    fn copy<const N: usize>(&self, offset: u32, length: u32, into: &mut [u8; N]) -> bool {
+        icmp::copy(self.context, L2 as u32 + offset, length, into)
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        icmp::sum(self.context, L2 as u32 + offset, length)
     }
 
     #[inline(always)]

@@ -64,10 +64,13 @@ fn from_clients() {
 
         let extension =
             |number: u8, header: &[u8]| ends.protocol(number, &[header, &whole[54..]].concat());
-        counts(&lab, client, &extension(0, &[17, 0, 1, 4, 0, 0, 0, 0]), "extension_header")?;
-        counts(&lab, client, &extension(60, &[17, 0, 1, 4, 0, 0, 0, 0]), "extension_header")?;
+        let authentication = [17, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        counts(&lab, client, &extension(51, &authentication), "extension_header")?;
+        counts(&lab, client, &extension(43, &[17, 0, 4, 1, 0, 0, 0, 0]), "routing_header")?;
         let [first, _] = ends.udp_fragments(5000, 8080, &[0x11; 900]);
-        counts(&lab, client, &first, "fragment")?;
+        // Not the last one, and its length isn't a multiple of 8.
+        let odd = ends.protocol(44, &first[54..first.len() - 1]);
+        counts(&lab, client, &odd, "fragment")?;
 
         let mut dying = whole.clone();
         dying[21] = 1;
@@ -123,26 +126,40 @@ fn from_containers() {
         counts(&lab, container, &sctp, "reply_protocol")?;
         let content = udp_content(80, alias.port(), b"never seen outside");
         let fragment = ipv4(macs, alias.ip(), 17, [0x45, 0x20], &content);
-        counts(&lab, container, &fragment, "fragment")?;
-        let options = [&[1, 1, 1, 0], content.as_slice()].concat();
-        let options = ipv4(macs, alias.ip(), 17, [0x46, 0x40], &options);
-        counts(&lab, container, &options, "ipv4_options")?;
+        counts(&lab, container, &fragment, "udp_zero_checksum")?;
+        let route = [&[131, 7, 4, 10, 0, 0, 1, 0], content.as_slice()].concat();
+        let route = ipv4(macs, alias.ip(), 17, [0x47, 0x40], &route);
+        counts(&lab, container, &route, "ipv4_options")?;
+        let mut wrong = reply(alias.port());
+        wrong[24] ^= 1;
+        counts(&lab, container, &wrong, "ipv4_checksum")?;
         let mut dying = reply(alias.port());
         dying[22] = 1;
         sum_header(&mut dying);
         counts(&lab, container, &dying, "hop_limit")?;
-        // Port unreachable about the session: a kind of error that isn't translated yet.
+        // Precedence cutoff about the session: a kind of error that IPv6 doesn't have.
         let about = &ipv4(macs, alias.ip(), 17, [0x45, 0x40], &content)[14..42];
         let mut about = about.to_vec();
         let (from, to) = (about[12..16].to_vec(), about[16..20].to_vec());
         about[12..16].copy_from_slice(&to);
         about[16..20].copy_from_slice(&from);
         about[20..24].copy_from_slice(&[alias.port().to_be_bytes(), 80u16.to_be_bytes()].concat());
-        let mut error = [&[3, 3, 0, 0, 0, 0, 0, 0], about.as_slice()].concat();
-        let sum = ipv4_checksum(&error);
-        error[2..4].copy_from_slice(&sum.to_be_bytes());
-        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &error);
+        let icmp = |code: u8, about: &[u8]| {
+            let mut error = [&[3, code, 0, 0, 0, 0, 0, 0], about].concat();
+            let sum = ipv4_checksum(&error);
+            error[2..4].copy_from_slice(&sum.to_be_bytes());
+            error
+        };
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &icmp(14, &about));
         counts(&lab, container, &error, "icmp_error")?;
+        let mut wrong = icmp(3, &about);
+        wrong[2] ^= 1;
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &wrong);
+        counts(&lab, container, &error, "icmp_checksum")?;
+        let mut fragment = about.clone();
+        fragment[6] = 0x20; // more fragments
+        let error = ipv4(macs, alias.ip(), 1, [0x45, 0x40], &icmp(3, &fragment));
+        counts(&lab, container, &error, "icmp_fragment")?;
         ensure!(!outside.frames().iter().any(|f| f.contains(b"never seen outside")));
         // The session has lived through all of it.
         udp::ask(&socket, host(8080), b"three")?;

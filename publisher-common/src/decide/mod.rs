@@ -7,7 +7,10 @@
 mod close;
 pub mod errors;
 mod establish;
+mod extension;
+mod fragments;
 mod open;
+mod options;
 #[cfg(test)]
 mod tests;
 pub mod to_client;
@@ -20,6 +23,8 @@ use crate::reason::Reason;
 use crate::translate::TransportRewrite;
 use zerocopy::FromZeros;
 
+pub use extension::{Extras, Fragment};
+pub use fragments::Way;
 pub use transport::Transport;
 pub use work::Workspace;
 
@@ -67,6 +72,8 @@ impl Exit {
 pub struct ToContainer {
     /// The IPv4 header, in place of the IPv6 header.
     pub header: [u8; 20],
+    /// Bytes of extension headers behind the IPv6 header, which go.
+    pub extra: u16,
     /// What changes behind it.
     pub transport: TransportRewrite,
     /// Where it goes.
@@ -80,6 +87,12 @@ pub struct ToContainer {
 pub struct ToClient {
     /// The IPv6 header, in place of the IPv4 header.
     pub header: [u8; 40],
+    /// Bytes of options behind the IPv4 header, which go.
+    pub extra: u16,
+    /// In how many IPv6 fragments it goes out; 0 for a packet that is none.
+    pub pieces: u16,
+    /// The Fragment header behind the IPv6 header, where it has one.
+    pub fragment: [u8; 8],
     /// What changes behind it.
     pub transport: TransportRewrite,
     /// The interface that the client came in on.

@@ -3,7 +3,7 @@
 
 use super::to_container::{Route, check};
 use super::{Decision, Stop, Workspace, establish};
-use crate::alias::{CANDIDATES, Candidates};
+use crate::alias::{CANDIDATES, Candidate, Candidates};
 use crate::layout::{
     Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Usage, address_scope,
     link_flags, session_flags, source_mode, uplink_flags,
@@ -60,7 +60,10 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     let ifindex = work.arrival.ifindex;
     let Some(found) = publication(&work.flow, ifindex, tables) else { return Err(Stop::Pass) };
     work.publication = *found;
-    set_candidates(work, tables)?;
+    let Workspace { flow, publication, candidates, .. } = &mut *work;
+    if !set_candidates(flow, publication, candidates, tables) {
+        return Err(Stop::Pass);
+    }
     let opens = work.transport.opens();
     let found = find(opens, work, tables);
     if found.is_none() {
@@ -97,16 +100,22 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     Ok(())
 }
 
+/// What a flow may be given by a publication; `false` before the daemon has written a configuration.
 #[inline(always)]
-fn set_candidates<T: Tables>(work: &mut Workspace, tables: &T) -> Decision<()> {
-    let Some(config) = tables.config() else { return Err(Stop::Pass) };
-    work.candidates = if work.publication.source == source_mode::GATEWAY {
-        let gateway = tables.link(work.publication.link).map_or([0; 4], |link| link.gateway);
-        Candidates::of_gateway(config, &work.flow, gateway)
+pub(super) fn set_candidates<T: Tables>(
+    flow: &ForwardKey,
+    publication: &Publication,
+    candidates: &mut Candidates,
+    tables: &T,
+) -> bool {
+    let Some(config) = tables.config() else { return false };
+    *candidates = if publication.source == source_mode::GATEWAY {
+        let gateway = tables.link(publication.link).map_or([0; 4], |link| link.gateway);
+        Candidates::of_gateway(config, flow, gateway)
     } else {
-        Candidates::of_pool(config, &work.flow)
+        Candidates::of_pool(config, flow)
     };
-    Ok(())
+    true
 }
 
 /// Looks for the client's session among those that aren't established; leaves its key in
@@ -117,7 +126,7 @@ fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<
     // nearly always: its SYN need not look further before it takes that.
     let depth = if opens { 1 } else { CANDIDATES };
     for index in 0..depth {
-        work.reply = reply_key(work, index);
+        work.reply = candidate_key(work, index);
         if is_at(Class::HalfOpen, work, tables) {
             return Some(Class::HalfOpen);
         }
@@ -166,7 +175,7 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     work.transient.sent.count(&work.arrival);
     work.route = Route { link: index, number: 0 };
     for candidate in 0..CANDIDATES {
-        work.reply = reply_key(work, candidate);
+        work.reply = candidate_key(work, candidate);
         if take(candidate < SHARED_FROM, work, tables) {
             return Ok(());
         }
@@ -234,14 +243,19 @@ fn is_free<T: Tables>(reply: &ReplyKey, now: u32, tables: &mut T) -> bool {
 }
 
 #[inline(always)]
-fn reply_key(work: &Workspace, index: u32) -> ReplyKey {
-    let candidate = work.candidates.get(index);
+fn candidate_key(work: &Workspace, index: u32) -> ReplyKey {
+    reply_key(work.flow.protocol, &work.publication, work.candidates.get(index))
+}
+
+/// The container's side of a session that is given this candidate.
+#[inline(always)]
+pub(super) fn reply_key(number: u8, publication: &Publication, candidate: Candidate) -> ReplyKey {
     ReplyKey {
-        target: work.publication.target,
+        target: publication.target,
         alias: candidate.alias,
-        target_port: work.publication.target_port,
+        target_port: publication.target_port,
         alias_port: candidate.port,
-        protocol: work.flow.protocol,
+        protocol: number,
         reserved: [0; 3],
     }
 }

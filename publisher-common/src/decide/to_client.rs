@@ -1,19 +1,26 @@
 //! A container's packet, at tc ingress of the host's side of its veth or of its bridge.
 
-use super::to_container::segment_limit;
-use super::{Decision, Stop, ToClient, Transport, Uplink, Workspace, close, establish};
+use super::extension::{Fragment, Obstacle};
+use super::fragments::{self, Way};
+use super::to_container::{Extended, segment_limit};
+use super::{Decision, Stop, ToClient, Uplink, Workspace, close, establish, options};
+use crate::checksum::checksum;
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv6_header};
-use crate::wire::{IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
+use crate::translate::{
+    MssPatch, TransportRewrite, clamp_mss, fragment_header, ipv6_header, pieces,
+};
+use crate::wire::{FRAGMENT_LENGTH, IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
 
 /// Which way of the translator a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// TCP or UDP.
+    /// TCP or UDP right behind an IPv4 header without options.
     Flow,
+    /// TCP or UDP with IPv4 options, or a fragment.
+    Extended,
     /// ICMP: perhaps an error about a session.
     Error,
 }
@@ -31,12 +38,10 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     let plain = header.version_length == Ipv4Header::VERSION_LENGTH && !header.is_fragment();
     if config.is_alias(header.destination) {
         return match header.protocol {
-            _ if header.version_length != Ipv4Header::VERSION_LENGTH => {
-                Err(Stop::Drop(Reason::Ipv4Options))
-            }
-            _ if !plain => Err(Stop::Drop(Reason::Fragment)),
-            protocol::TCP | protocol::UDP => Ok(Kind::Flow),
-            protocol::ICMP => Ok(Kind::Error),
+            _ if header.length() < IPV4_LENGTH as u16 => Err(Stop::Drop(Reason::Truncated)),
+            protocol::TCP | protocol::UDP if plain => Ok(Kind::Flow),
+            protocol::TCP | protocol::UDP => Ok(Kind::Extended),
+            protocol::ICMP if plain => Ok(Kind::Error),
             _ => Err(Stop::Drop(Reason::ReplyProtocol)),
         };
     }
@@ -48,6 +53,9 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
             } else {
                 Err(Stop::Pass)
             }
+        }
+        protocol::TCP | protocol::UDP if header.length() >= IPV4_LENGTH as u16 => {
+            Ok(Kind::Extended)
         }
         protocol::ICMP if plain => {
             // The port of the embedded packet's source, at the end of IPv4, ICMP and IPv4 headers.
@@ -62,8 +70,9 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
     }
 }
 
-/// Decides on a packet of [`Kind::Flow`]: [`Workspace::to_client`] says what to do. `BRIDGE` says that it came by the bridge rather than by
-/// the host's side of a veth.
+/// Decides on a packet of [`Kind::Flow`] or [`Kind::Extended`] that has its ports:
+/// [`Workspace::to_client`] says what to do. `work.extras` says what stands before them, `BRIDGE`
+/// that it came by the bridge rather than by the host's side of a veth.
 #[inline(always)]
 pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     packet: &P,
@@ -73,7 +82,9 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
 ) -> Decision<()> {
     let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
     let header = Ipv4Header::of(bytes);
-    let transport = Transport::read::<IPV4_LENGTH, P>(packet, header.protocol)?;
+    let extra = work.extras.length;
+    work.transport.read::<IPV4_LENGTH, P>(packet, &work.extras)?;
+    let transport = work.transport;
     work.reply = ReplyKey {
         target: header.source,
         alias: header.destination,
@@ -82,14 +93,13 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         protocol: transport.protocol,
         reserved: [0; 3],
     };
-    work.transport = transport;
     work.arrival = *arrival;
 
     let (link, uplink) = match tables.reverse_and_link(&work.reply) {
         Some((entry, link)) => {
             let session = entry.session;
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
-            check(header, &transport, arrival.length)?;
+            check(bytes, work)?;
             if entry.last_seen != arrival.now {
                 entry.last_seen = arrival.now;
             }
@@ -105,33 +115,151 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             let session = work.transient.session;
             let link = tables.link(session.link.index);
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
-            check(header, &transport, arrival.length)?;
+            check(bytes, work)?;
             container_sent(class, work, tables);
             (session.link, uplink_of(session.uplink, session.flags))
         }
     };
+    let payload = header.total().wrapping_sub(IPV4_LENGTH as u16).wrapping_sub(extra);
+    let fragment = work.extras.fragment;
+    if fragment.is_some {
+        work.payload = payload;
+        work.datagram.link = link;
+        work.datagram.uplink = uplink.ifindex;
+        work.datagram.flags = if uplink.raw { session_flags::RAW_UPLINK } else { 0 };
+        first_fragment(work, tables)?;
+    }
 
-    let Workspace { flow, reply, to_client, .. } = work;
+    let Workspace { flow, reply, transport, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
         Some(link) if transport.has(tcp_flags::SYN) => {
             let limit = segment_limit(link, uplink.ifindex, tables);
-            clamp_mss::<IPV4_LENGTH, P>(packet, &transport, limit)
+            clamp_mss(packet, IPV4_LENGTH + extra as usize, transport, limit)
         }
         _ => MssPatch::NONE,
     };
     let rewrite =
-        TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d]);
-    *to_client = ToClient {
-        header: ipv6_header(header, flow.host, flow.client),
-        transport: rewrite.with_mss(mss),
+        TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d])
+            .with_mss(mss);
+    if fragment.is_some {
+        return set_fragment(header, payload, uplink, rewrite, work);
+    }
+    work.to_client = ToClient {
+        header: ipv6_header(header, &work.flow, payload, work.reply.protocol),
+        extra,
+        pieces: 0,
+        fragment: [0; 8],
+        transport: rewrite,
+        uplink,
+    };
+    Ok(())
+}
+
+/// Looks behind the options and the fragment fields of a packet of [`Kind::Extended`].
+#[inline(always)]
+pub fn look_behind<const BRIDGE: bool, P: Packet, T: Tables>(
+    packet: &P,
+    arrival: &Arrival,
+    work: &mut Workspace,
+    tables: &mut T,
+) -> Decision<Extended> {
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
+    work.arrival = *arrival;
+    work.extras.clear(header.protocol);
+    work.extras.length = header.length() - IPV4_LENGTH as u16;
+    work.extras.fragment = Fragment::of_ipv4(header);
+    if work.extras.length != 0 {
+        options::walk(packet, &mut work.extras);
+    }
+    if work.extras.fragment.offset != 0 {
+        later_fragment::<BRIDGE, P, T>(packet, work, tables)?;
+        return Ok(Extended::Fragment);
+    }
+    let Some([_, _, a, b]) = packet.load::<4>(header.length() as usize) else {
+        return Err(miss(header, tables));
+    };
+    let Some(config) = tables.config() else { return Err(Stop::Pass) };
+    if config.is_alias(header.destination) || config.is_gateway_port([a, b]) {
+        Ok(Extended::Flow)
+    } else {
+        Err(Stop::Pass)
+    }
+}
+
+/// The first fragment of a datagram: it has the ports. The caller has set where it goes.
+#[inline(never)]
+fn first_fragment<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let Workspace { flow, reply, extras, payload, fragment_key, datagram, .. } = work;
+    fragments::key_of_ipv4(fragment_key, reply, extras.fragment.identification);
+    datagram.forward = *flow;
+    datagram.reply = *reply;
+    let payload = *payload;
+    fragments::begin(Way::Out, payload, work, tables)
+}
+
+/// A later fragment: it has no ports, and goes where the first one of its datagram went.
+#[inline(always)]
+fn later_fragment<const BRIDGE: bool, P: Packet, T: Tables>(
+    packet: &P,
+    work: &mut Workspace,
+    tables: &mut T,
+) -> Decision<()> {
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv4Header::of(bytes);
+    work.reply = ReplyKey {
+        target: header.source,
+        alias: header.destination,
+        target_port: [0; 2],
+        alias_port: [0; 2],
+        protocol: header.protocol,
+        reserved: [0; 3],
+    };
+    let Workspace { reply, extras, fragment_key, arrival, .. } = work;
+    fragments::key_of_ipv4(fragment_key, reply, extras.fragment.identification);
+    let Some(known) = tables.datagram(Way::Out, fragment_key) else {
+        return Err(miss(header, tables));
+    };
+    let link = known.link;
+    check_link::<BRIDGE, P>(packet, arrival, link, tables.link(link.index))?;
+    check_header(bytes, work)?;
+    let payload = header.total().wrapping_sub(header.length());
+    if let Err(stop) = fragments::follow(Way::Out, payload, work, tables) {
+        return Err(if stop == Stop::Pass { miss(header, tables) } else { stop });
+    }
+    work.flow = work.datagram.forward;
+    let uplink = uplink_of(work.datagram.uplink, work.datagram.flags);
+    set_fragment(header, payload, uplink, TransportRewrite::NONE, work)
+}
+
+/// How a fragment of `payload` bytes goes to the client (RFC 7915 §4.1).
+#[inline(always)]
+fn set_fragment(
+    header: &Ipv4Header,
+    payload: u16,
+    uplink: Uplink,
+    transport: TransportRewrite,
+    work: &mut Workspace,
+) -> Decision<()> {
+    let pieces = pieces(payload);
+    if pieces == 0 {
+        return Err(Stop::Drop(Reason::Fragment));
+    }
+    let length = payload.wrapping_add(FRAGMENT_LENGTH as u16);
+    work.to_client = ToClient {
+        header: ipv6_header(header, &work.flow, length, protocol::FRAGMENT),
+        extra: work.extras.length,
+        pieces,
+        fragment: fragment_header(&work.extras.fragment, header.protocol),
+        transport,
         uplink,
     };
     Ok(())
 }
 
 #[inline(always)]
-const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
+pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 
@@ -148,19 +276,35 @@ pub(super) fn miss<T: Tables>(header: &Ipv4Header, tables: &T) -> Stop {
 
 /// What must hold of a packet before it changes a session.
 #[inline(always)]
-fn check(header: &Ipv4Header, transport: &Transport, length: u32) -> Decision<()> {
-    let total = header.total();
-    if total < IPV4_LENGTH as u16
-        || !transport.fits(total - IPV4_LENGTH as u16)
-        || u32::from(total) > length
-    {
+fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
+    let Workspace { transport, .. } = work;
+    let header = Ipv4Header::of(bytes);
+    if !transport.fits(header.total().saturating_sub(header.length())) {
         return Err(Stop::Drop(Reason::Truncated));
+    }
+    check_header(bytes, work)?;
+    if transport.unchecked {
+        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    }
+    Ok(())
+}
+
+/// What must hold of an IPv4 header, options included (rules G2, G7).
+#[inline(always)]
+fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
+    let Workspace { extras, arrival, .. } = work;
+    let header = Ipv4Header::of(bytes);
+    if header.total() < header.length() || u32::from(header.total()) > arrival.length {
+        return Err(Stop::Drop(Reason::Truncated));
+    }
+    if checksum(bytes, extras.sum) != [0; 2] {
+        return Err(Stop::Drop(Reason::Ipv4Checksum));
+    }
+    if extras.obstacle != Obstacle::None {
+        return Err(Stop::Drop(Reason::Ipv4Options));
     }
     if header.ttl <= 1 {
         return Err(Stop::Drop(Reason::HopLimit));
-    }
-    if transport.unchecked {
-        return Err(Stop::Drop(Reason::UdpZeroChecksum));
     }
     Ok(())
 }

@@ -1,16 +1,18 @@
 //! A client's packet, at tc ingress of an uplink.
 
+use super::extension::{self, Obstacle, Progress};
+use super::fragments::{self, Way};
 use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
 use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit};
+use crate::translate::{
+    Fragmentation, MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit,
+};
 use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
 use zerocopy::FromZeros;
 
-/// Extension headers that are walked before giving up.
-const EXTENSION_HEADERS: usize = 6;
 /// Longest payload whose IPv4 packet's length still fits in 16 bits.
 const LONGEST_PAYLOAD: u16 = u16::MAX - IPV4_LENGTH as u16;
 
@@ -56,7 +58,8 @@ pub(super) struct Route {
     pub number: u16,
 }
 
-/// Decides on a packet of [`Kind::Flow`]: [`Workspace::to_container`] says what to do.
+/// Decides on a packet of [`Kind::Flow`] or [`Kind::Extended`] that has its ports:
+/// [`Workspace::to_container`] says what to do. `work.extras` says what stands before them.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
@@ -66,12 +69,12 @@ pub fn decide<P: Packet, T: Tables>(
 ) -> Decision<()> {
     let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
     let header = Ipv6Header::of(bytes);
-    let transport = Transport::read::<IPV6_LENGTH, P>(packet, header.next_header)?;
-    if !is_published(tables, transport.protocol, transport.destination_port()) {
+    work.transport.read::<IPV6_LENGTH, P>(packet, &work.extras)?;
+    let Transport { protocol, ports, .. } = work.transport;
+    if !is_published(tables, protocol, [ports[2], ports[3]]) {
         return Err(Stop::Pass);
     }
-    work.flow = flow_of(header, header.next_header, transport.ports, arrival);
-    work.transport = transport;
+    work.flow = flow_of(header, protocol, ports, arrival);
     work.arrival = *arrival;
     (work.payload, work.hops) = (header.payload(), header.hop_limit);
 
@@ -98,27 +101,39 @@ pub fn decide<P: Packet, T: Tables>(
     } else if ending || work.transport.has(tcp_flags::FIN | tcp_flags::RST) {
         close::note(session_flags::CLIENT_FIN, work, tables);
     }
+    if work.extras.fragment.is_some {
+        first_fragment(work, tables)?;
+    }
 
     // Read back rather than remembered: what differs between TCP and UDP would be followed by the
     // verifier through everything above, once for each.
     let transport = work.transport;
-    let Workspace { reply, route, to_container, .. } = work;
-    let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };
+    let Some(link) = tables.link(work.route.link) else {
+        return Err(Stop::Drop(Reason::TargetDown));
+    };
     let mss = if transport.has(tcp_flags::SYN) {
         let limit = segment_limit(link, arrival.ifindex, tables);
-        clamp_mss::<IPV6_LENGTH, P>(packet, &transport, limit)
+        clamp_mss(packet, IPV6_LENGTH + work.extras.length as usize, &transport, limit)
     } else {
         MssPatch::NONE
     };
+    let Workspace { reply, route, extras, to_container, .. } = work;
     let rewrite =
         TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
             .with_mss(mss);
-    let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
-    let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
-    // Sessions between the same two addresses start at different numbers.
-    let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
+    let payload = header.payload().wrapping_sub(extras.length);
+    let fragmentation = if extras.fragment.is_some {
+        Fragmentation::of_fragment(&extras.fragment)
+    } else {
+        let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
+        let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
+        // Sessions between the same two addresses start at different numbers.
+        let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
+        Fragmentation::of_whole(wire, identification)
+    };
     *to_container = ToContainer {
-        header: ipv4_header(header, reply.alias, reply.target, wire, identification),
+        header: ipv4_header(header, reply, payload, fragmentation),
+        extra: extras.length,
         transport: rewrite,
         exit: Exit::of(link),
         ethernet: [link.mac, link.device_mac],
@@ -126,62 +141,102 @@ pub fn decide<P: Packet, T: Tables>(
     Ok(())
 }
 
-/// Decides on a packet of [`Kind::Extended`]: extension headers and fragments aren't translated yet,
-/// so what is ours is dropped.
-#[inline(always)]
-pub fn decide_extended<P: Packet, T: Tables>(
-    packet: &P,
-    arrival: &Arrival,
-    tables: &mut T,
-) -> Stop {
-    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Stop::Pass };
-    let header = Ipv6Header::of(bytes);
-    let (mut next, mut offset) = (header.next_header, IPV6_LENGTH);
-    let mut reason = Reason::ExtensionHeader;
-    for _ in 0..EXTENSION_HEADERS {
-        if matches!(next, protocol::TCP | protocol::UDP) {
-            let Some(ports) = packet.load::<4>(offset) else { return Stop::Pass };
-            return if is_ours(header, next, ports, arrival, tables) {
-                Stop::Drop(reason)
-            } else {
-                Stop::Pass
-            };
-        }
-        let Some(start) = packet.load::<4>(offset) else { return Stop::Pass };
-        let length = match next {
-            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
-                (start[1] as usize + 1) * 8
-            }
-            protocol::AUTHENTICATION => (start[1] as usize + 2) * 4,
-            // Only a first fragment has ports; the others may be the host's.
-            protocol::FRAGMENT if u16::from_be_bytes([start[2], start[3]]) & !7 == 0 => {
-                reason = Reason::Fragment;
-                8
-            }
-            _ => return Stop::Pass,
-        };
-        next = start[0];
-        offset += length;
-    }
-    Stop::Pass
+/// What a packet of [`Kind::Extended`] turns out to be, behind its extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// TCP or UDP with ports: to be decided on as a flow.
+    Flow,
+    /// A later fragment: [`Workspace::to_container`] says what to do.
+    Fragment,
 }
 
-/// Whether a flow's packet belongs to a session, or asks for a publication.
-fn is_ours<T: Tables>(
-    header: &Ipv6Header,
-    number: u8,
-    ports: [u8; 4],
+/// Looks behind the extension headers of a packet of [`Kind::Extended`].
+#[inline(always)]
+pub fn look_behind<P: Packet, T: Tables>(
+    packet: &P,
     arrival: &Arrival,
+    work: &mut Workspace,
     tables: &mut T,
-) -> bool {
-    let [_, _, c, d] = ports;
-    if !is_published(tables, number, [c, d]) {
-        return false;
+) -> Decision<Extended> {
+    let Some(bytes) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    let header = Ipv6Header::of(bytes);
+    extension::walk(packet, header.next_header, &mut work.extras);
+    if work.extras.progress != Progress::Transport {
+        return Err(Stop::Pass);
     }
-    let flow = flow_of(header, number, ports, arrival);
-    tables.forward(&flow).is_some()
-        || (open::publication(&flow, arrival.ifindex, tables).is_some()
-            && !tables.has_socket(&flow))
+    if work.extras.fragment.offset == 0 {
+        return Ok(Extended::Flow);
+    }
+    work.arrival = *arrival;
+    (work.payload, work.hops) = (header.payload(), header.hop_limit);
+    set_fragment_key(header, work);
+    later_fragment(header, work, tables)?;
+    Ok(Extended::Fragment)
+}
+
+#[inline(always)]
+fn set_fragment_key(header: &Ipv6Header, work: &mut Workspace) {
+    let Workspace { fragment_key: key, extras, arrival, .. } = work;
+    key.source = header.source;
+    key.destination = header.destination;
+    key.identification = extras.fragment.identification;
+    key.scope = address_scope(&header.source, arrival.ifindex);
+    key.protocol = extras.next;
+    key.reserved = [0; 3];
+}
+
+/// The first fragment of a datagram (RFC 7915 §5.1.1): it has the ports.
+#[inline(never)]
+fn first_fragment<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
+    let index = work.route.link;
+    let Some(generation) = tables.link(index).map(|link| link.generation) else {
+        return Err(Stop::Drop(Reason::TargetDown));
+    };
+    let Workspace { flow, reply, extras, arrival, fragment_key: key, datagram, .. } = work;
+    key.source = flow.client;
+    key.destination = flow.host;
+    key.identification = extras.fragment.identification;
+    key.scope = flow.scope;
+    key.protocol = flow.protocol;
+    key.reserved = [0; 3];
+    datagram.forward = *flow;
+    datagram.reply = *reply;
+    datagram.link = Handle { index, generation };
+    datagram.uplink = arrival.ifindex;
+    datagram.flags = 0;
+    fragments::begin(Way::In, work.payload.wrapping_sub(work.extras.length), work, tables)
+}
+
+/// A later fragment: it has no ports, and goes where the first one of its datagram went.
+#[inline(always)]
+fn later_fragment<T: Tables>(
+    header: &Ipv6Header,
+    work: &mut Workspace,
+    tables: &mut T,
+) -> Decision<()> {
+    let payload = work.payload.wrapping_sub(work.extras.length);
+    if is_cut_off(work) {
+        // What its headers promise isn't there. Whose it is shows in the key alone.
+        let known = tables.datagram(Way::In, &work.fragment_key).is_some();
+        return Err(if known { Stop::Drop(Reason::Truncated) } else { Stop::Pass });
+    }
+    fragments::follow(Way::In, payload, work, tables)?;
+    if work.hops <= 1 {
+        return Err(Stop::Drop(Reason::HopLimit));
+    }
+    let Workspace { datagram, extras, to_container, .. } = work;
+    let Some(link) = tables.link(datagram.link.index) else {
+        return Err(Stop::Drop(Reason::TargetGone));
+    };
+    let fragmentation = Fragmentation::of_fragment(&extras.fragment);
+    *to_container = ToContainer {
+        header: ipv4_header(header, &datagram.reply, payload, fragmentation),
+        extra: extras.length,
+        transport: TransportRewrite::NONE,
+        exit: Exit::of(link),
+        ethernet: [link.mac, link.device_mac],
+    };
+    Ok(())
 }
 
 /// Whether anything is published on this port, on whatever address.
@@ -208,12 +263,14 @@ fn flow_of(header: &Ipv6Header, number: u8, ports: [u8; 4], arrival: &Arrival) -
 /// What must hold of a packet before it changes a session.
 #[inline(always)]
 pub(super) fn check(work: &Workspace) -> Decision<()> {
-    let Workspace { transport, arrival, payload, hops, .. } = work;
-    if !transport.fits(*payload)
-        || *payload > LONGEST_PAYLOAD
-        || IPV6_LENGTH as u32 + u32::from(*payload) > arrival.length
-    {
+    let Workspace { transport, extras, payload, hops, .. } = work;
+    if is_cut_off(work) || !transport.fits(payload.wrapping_sub(extras.length)) {
         return Err(Stop::Drop(Reason::Truncated));
+    }
+    match extras.obstacle {
+        Obstacle::None => {}
+        Obstacle::Routing => return Err(Stop::Drop(Reason::RoutingHeader)),
+        _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
     }
     if *hops <= 1 {
         return Err(Stop::Drop(Reason::HopLimit));
@@ -222,6 +279,15 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));
     }
     Ok(())
+}
+
+/// Whether a packet is shorter than its headers say, or too long for IPv4 (rule H13).
+#[inline(always)]
+fn is_cut_off(work: &Workspace) -> bool {
+    let Workspace { extras, arrival, payload, .. } = work;
+    *payload > LONGEST_PAYLOAD
+        || extras.length > *payload
+        || IPV6_LENGTH as u32 + u32::from(*payload) > arrival.length
 }
 
 /// The MSS that the client's uplink and the container's link both carry.

@@ -1,6 +1,6 @@
 //! The part of TCP and UDP headers that decisions need.
 
-use super::{Decision, Stop};
+use super::{Decision, Extras, Stop};
 use crate::packet::Packet;
 use crate::wire::{TcpHeader, UdpHeader, protocol, tcp_flags};
 use zerocopy::FromZeros;
@@ -25,39 +25,72 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Reads the header behind an IP header of `START` bytes. `Stop::Pass` for other protocols, and
-    /// for a packet that is too short to have ports: nobody can tell whose it is.
-    #[inline(always)]
-    pub fn read<const START: usize, P: Packet>(packet: &P, number: u8) -> Decision<Self> {
-        match number {
+    /// Reads the header behind an IP header of `START` bytes and what `extras` says. `Stop::Pass` for
+    /// other protocols, and for a packet that is too short to have ports: nobody can tell whose it
+    /// is. A function of its own: what differs between TCP and UDP would be followed by the verifier
+    /// through everything that comes later, once for each.
+    #[inline(never)]
+    pub fn read<const START: usize, P: Packet>(
+        &mut self,
+        packet: &P,
+        extras: &Extras,
+    ) -> Decision<()> {
+        if extras.length != 0 {
+            return self.load(packet, START + extras.length as usize, extras.next);
+        }
+        match extras.next {
             protocol::TCP => {
                 let Some(bytes) = packet.view::<20>(START) else { return Err(Stop::Pass) };
-                let tcp = TcpHeader::of(bytes);
-                Ok(Self {
-                    ports: tcp.ports,
-                    sequence: u32::from_be_bytes(tcp.sequence),
-                    acknowledgment: u32::from_be_bytes(tcp.acknowledgment),
-                    length: tcp.length() as u16,
-                    protocol: number,
-                    flags: tcp.flags,
-                    unchecked: false,
-                })
+                self.set_tcp(bytes);
             }
             protocol::UDP => {
                 let Some(bytes) = packet.view::<8>(START) else { return Err(Stop::Pass) };
-                let udp = UdpHeader::of(bytes);
-                Ok(Self {
-                    ports: udp.ports,
-                    sequence: 0,
-                    acknowledgment: 0,
-                    length: 8,
-                    protocol: number,
-                    flags: 0,
-                    unchecked: udp.checksum == [0; 2],
-                })
+                self.set_udp(bytes);
             }
-            _ => Err(Stop::Pass),
+            _ => return Err(Stop::Pass),
         }
+        Ok(())
+    }
+
+    /// As [`read`](Self::read), at an offset that the packet itself named.
+    #[inline(always)]
+    fn load<P: Packet>(&mut self, packet: &P, start: usize, number: u8) -> Decision<()> {
+        match number {
+            protocol::TCP => {
+                let Some(bytes) = packet.load::<20>(start) else { return Err(Stop::Pass) };
+                self.set_tcp(&bytes);
+            }
+            protocol::UDP => {
+                let Some(bytes) = packet.load::<8>(start) else { return Err(Stop::Pass) };
+                self.set_udp(&bytes);
+            }
+            _ => return Err(Stop::Pass),
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn set_tcp(&mut self, bytes: &[u8; 20]) {
+        let tcp = TcpHeader::of(bytes);
+        self.ports = tcp.ports;
+        self.sequence = u32::from_be_bytes(tcp.sequence);
+        self.acknowledgment = u32::from_be_bytes(tcp.acknowledgment);
+        self.length = tcp.length() as u16;
+        self.protocol = protocol::TCP;
+        self.flags = tcp.flags;
+        self.unchecked = false;
+    }
+
+    #[inline(always)]
+    fn set_udp(&mut self, bytes: &[u8; 8]) {
+        let udp = UdpHeader::of(bytes);
+        self.ports = udp.ports;
+        self.sequence = 0;
+        self.acknowledgment = 0;
+        self.length = 8;
+        self.protocol = protocol::UDP;
+        self.flags = 0;
+        self.unchecked = udp.checksum == [0; 2];
     }
 
     /// The source port.

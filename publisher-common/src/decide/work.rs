@@ -1,9 +1,12 @@
 //! Room for what is too large for the stack.
 
+use super::extension::Extras;
 use super::to_container::Route;
 use super::{ToClient, ToContainer, Transport};
 use crate::alias::Candidates;
-use crate::layout::{Alias, Forward, ForwardKey, Publication, ReplyKey, Reverse, Transient};
+use crate::layout::{
+    Alias, Datagram, Forward, ForwardKey, FragmentKey, Publication, ReplyKey, Reverse, Transient,
+};
 use crate::packet::Arrival;
 use zerocopy::FromZeros;
 
@@ -21,7 +24,10 @@ pub struct Workspace {
     pub(super) transport: Transport,
     /// What the kernel says about the packet.
     pub(super) arrival: Arrival,
-    /// Length of a client's packet behind its IPv6 header, as the header says.
+    /// What stands between the IP header and the transport header.
+    pub extras: Extras,
+    /// Length of the packet behind its IP header, as the header says; a container's fragment's from
+    /// the transport header on.
     pub(super) payload: u16,
     /// Hop limit of a client's packet.
     pub(super) hops: u8,
@@ -31,6 +37,10 @@ pub struct Workspace {
     pub(super) publication: Publication,
     /// What it may be given.
     pub(super) candidates: Candidates,
+    /// The datagram that a fragment belongs to.
+    pub(super) fragment_key: FragmentKey,
+    /// What is known of it, or a new entry.
+    pub(super) datagram: Datagram,
     /// The decision about a client's packet.
     pub to_container: ToContainer,
     /// The decision about a container's packet.

@@ -8,12 +8,14 @@
 //! packet (big-endian). Indices, counters and times are in host order; times are seconds of the
 //! monotonic clock. There is no padding: `zerocopy::IntoBytes` refuses it at compile time.
 
+mod fragment;
 mod keys;
 mod objects;
 #[cfg(feature = "user")]
 mod pod;
 mod session;
 
+pub use fragment::{Datagram, FragmentKey, RANGES, Range};
 pub use keys::{Class, ForwardKey, LocalKey, PublicationKey, ReplyKey, address_scope};
 pub use objects::{
     Alias, Config, Link, Publication, Timeouts, Uplink, link_flags, source_mode, uplink_flags,
@@ -39,6 +41,8 @@ pub const LOCALS: u32 = 16_384;
 pub const SESSIONS: u32 = 262_144;
 /// Default capacity of the tables of half-open and of closing sessions.
 pub const TRANSIENTS: u32 = 65_536;
+/// Datagrams in fragments that are kept track of at once, in each direction.
+pub const DATAGRAMS: u32 = 4_096;
 
 /// Names of the maps, which are also the names of their pins.
 pub mod names {
@@ -64,11 +68,15 @@ pub mod names {
     pub const CLOSING: &str = "CLOSING";
     /// Hash of IPv4 address to [`super::Alias`].
     pub const ALIASES: &str = "ALIASES";
+    /// LRU hash of [`super::FragmentKey`] to [`super::Datagram`]: fragments to containers.
+    pub const FRAGMENTS_IN: &str = "FRAGMENTS_IN";
+    /// LRU hash of [`super::FragmentKey`] to [`super::Datagram`]: fragments to clients.
+    pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
     /// Per-CPU array of packet counters, one per [`crate::reason::Reason`].
     pub const DROPS: &str = "DROPS";
 
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 14] = [
         CONFIG,
         PORTS,
         LOCALS,
@@ -80,6 +88,8 @@ pub mod names {
         HALF_OPEN,
         CLOSING,
         ALIASES,
+        FRAGMENTS_IN,
+        FRAGMENTS_OUT,
         DROPS,
     ];
 }
@@ -111,6 +121,8 @@ mod tests {
             ("Forward", size_of::<Forward>(), 96),
             ("Reverse", size_of::<Reverse>(), 128),
             ("Transient", size_of::<Transient>(), 144),
+            ("FragmentKey", size_of::<FragmentKey>(), 44),
+            ("Datagram", size_of::<Datagram>(), 120),
             ("Publication", size_of::<Publication>(), 40),
             ("Link", size_of::<Link>(), 56),
             ("Uplink", size_of::<Uplink>(), 16),

@@ -1,8 +1,8 @@
 //! Leave for aya to read and write the layout's types as plain bytes.
 
 use super::{
-    Alias, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey, ReplyKey,
-    Reverse, Transient, Uplink,
+    Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, Publication,
+    PublicationKey, ReplyKey, Reverse, Transient, Uplink,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -22,8 +22,10 @@ macro_rules! pod {
 pod!(
     Alias,
     Config,
+    Datagram,
     Forward,
     ForwardKey,
+    FragmentKey,
     Link,
     LocalKey,
     Publication,

@@ -3,9 +3,10 @@
 use super::{MemoryTables, SlicePacket};
 use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
-use crate::decide::{Exit, Stop, Uplink, Workspace, errors, to_client, to_container};
+use crate::decide::to_container::Extended;
+use crate::decide::{Exit, Stop, ToClient, Uplink, Workspace, errors, to_client, to_container};
 use crate::packet::Arrival;
-use crate::translate::TransportRewrite;
+use crate::translate::{Piece, TransportRewrite, piece};
 use crate::wire::protocol;
 use std::vec::Vec;
 
@@ -18,26 +19,36 @@ pub enum Outcome {
     ToContainer(Vec<u8>, Exit),
     /// It goes to the client.
     ToClient(Vec<u8>, Uplink),
+    /// It goes to the client in pieces, in this order.
+    Pieces(Vec<Vec<u8>>, Uplink),
 }
 
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
     let result = match to_container::classify(&packet) {
-        to_container::Kind::Flow => {
+        kind @ (to_container::Kind::Flow | to_container::Kind::Extended) => {
             let mut work = Workspace::new();
-            to_container::decide(&packet, arrival, &mut work, tables).map(|()| {
+            let looked = if kind == to_container::Kind::Flow {
+                work.extras.clear(bytes[6]);
+                Ok(Extended::Flow)
+            } else {
+                to_container::look_behind(&packet, arrival, &mut work, tables)
+            };
+            let decided = looked.and_then(|found| match found {
+                Extended::Flow => to_container::decide(&packet, arrival, &mut work, tables),
+                Extended::Fragment => Ok(()),
+            });
+            decided.map(|()| {
                 let to = &work.to_container;
-                Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
+                let old = 40 + usize::from(to.extra);
+                Outcome::ToContainer(translate(bytes, old, &to.header, &to.transport), to.exit)
             })
         }
         to_container::Kind::Error => {
             let mut work = ErrorWorkspace::new();
             errors::from_client(&packet, arrival, &mut work, tables)
-                .map(|error| Outcome::ToContainer(work.frag_needed.to_vec(), error.exit))
-        }
-        to_container::Kind::Extended => {
-            Err(to_container::decide_extended(&packet, arrival, tables))
+                .map(|()| Outcome::ToContainer(work.error().to_vec(), work.exit))
         }
         to_container::Kind::Other => Err(Stop::Pass),
     };
@@ -53,26 +64,64 @@ pub fn from_container<const BRIDGE: bool>(
 ) -> Outcome {
     let Some(packet) = SlicePacket::of_frame(frame) else { return Outcome::Stop(Stop::Pass) };
     let result = to_client::classify(&packet, tables).and_then(|kind| match kind {
-        to_client::Kind::Flow => {
+        to_client::Kind::Flow | to_client::Kind::Extended => {
             let mut work = Workspace::new();
-            to_client::decide::<BRIDGE, _, _>(&packet, arrival, &mut work, tables).map(|()| {
-                let to = &work.to_client;
-                let bytes = translate(packet.bytes, 20, &to.header, &to.transport);
-                Outcome::ToClient(bytes, to.uplink)
-            })
+            let looked = if kind == to_client::Kind::Flow {
+                work.extras.clear(packet.bytes[9]);
+                Ok(Extended::Flow)
+            } else {
+                to_client::look_behind::<BRIDGE, _, _>(&packet, arrival, &mut work, tables)
+            };
+            let decided = looked.and_then(|found| match found {
+                Extended::Flow => {
+                    to_client::decide::<BRIDGE, _, _>(&packet, arrival, &mut work, tables)
+                }
+                Extended::Fragment => Ok(()),
+            });
+            decided.map(|()| to_client(packet.bytes, &work.to_client))
         }
         to_client::Kind::Error => {
             let mut work = ErrorWorkspace::new();
             errors::from_container::<BRIDGE, _, _>(&packet, arrival, &mut work, tables)
-                .map(|uplink| Outcome::ToClient(work.packet_too_big.to_vec(), uplink))
+                .map(|()| Outcome::ToClient(work.error().to_vec(), work.uplink))
         }
     });
     result.unwrap_or_else(Outcome::Stop)
 }
 
+/// A container's packet as the client gets it, in one piece or several.
+fn to_client(bytes: &[u8], to: &ToClient) -> Outcome {
+    let old = 20 + usize::from(to.extra);
+    if to.pieces == 0 {
+        return Outcome::ToClient(translate(bytes, old, &to.header, &to.transport), to.uplink);
+    }
+    let headers = [&to.header[..], &to.fragment[..]].concat();
+    let whole = translate(bytes, old, &headers, &to.transport);
+    if to.pieces == 1 {
+        return Outcome::ToClient(whole, to.uplink);
+    }
+    let pieces = (0..to.pieces).map(|index| split(&whole, index)).collect();
+    Outcome::Pieces(pieces, to.uplink)
+}
+
+/// Piece `index` of an IPv6 fragment.
+#[must_use]
+pub fn split(whole: &[u8], index: u16) -> Vec<u8> {
+    let mut headers: [u8; 48] = core::array::from_fn(|at| whole[at]);
+    let mut part = Piece { skip: 0, length: 0 };
+    assert!(piece(&mut headers, index, &mut part), "no piece {index}");
+    let start = 48 + usize::from(part.skip);
+    let mut bytes = headers.to_vec();
+    bytes.extend_from_slice(&whole[start..start + usize::from(part.length)]);
+    bytes
+}
+
 fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite) -> Vec<u8> {
     let mut result = header.to_vec();
     result.extend_from_slice(&bytes[old..]);
+    if *rewrite == TransportRewrite::NONE {
+        return result;
+    }
     let transport = &mut result[header.len()..];
     transport[..4].copy_from_slice(&rewrite.ports);
     let patch = rewrite.mss;

@@ -1,8 +1,9 @@
 //! The maps as plain tables.
 
+use crate::decide::Way;
 use crate::layout::{
-    Alias, Class, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
-    PublicationKey, ReplyKey, Reverse, Transient, Uplink, port_bit,
+    Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, PORT_WORDS,
+    Publication, PublicationKey, ReplyKey, Reverse, Transient, Uplink, port_bit,
 };
 use crate::tables::Tables;
 use std::collections::{HashMap, HashSet, hash_map::Entry};
@@ -36,6 +37,10 @@ pub struct MemoryTables {
     pub half_open: HashMap<ReplyKey, Transient>,
     /// See [`Tables::transient`].
     pub closing: HashMap<ReplyKey, Transient>,
+    /// See [`Tables::datagram`].
+    pub fragments_in: HashMap<FragmentKey, Datagram>,
+    /// See [`Tables::datagram`].
+    pub fragments_out: HashMap<FragmentKey, Datagram>,
     /// Entries that `forward`, `reverse` and `aliases` each take; 0 is no limit.
     pub capacity: usize,
 }
@@ -47,6 +52,13 @@ impl MemoryTables {
         let (word, bit) = port_bit(key.protocol, key.port);
         self.ports[word as usize] |= bit;
         self.publications.insert(key, value);
+    }
+
+    fn datagrams(&mut self, way: Way) -> &mut HashMap<FragmentKey, Datagram> {
+        match way {
+            Way::In => &mut self.fragments_in,
+            Way::Out => &mut self.fragments_out,
+        }
     }
 
     fn transients(&mut self, class: Class) -> &mut HashMap<ReplyKey, Transient> {
@@ -139,6 +151,10 @@ impl Tables for MemoryTables {
         self.transients(class).get_mut(key)
     }
 
+    fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram> {
+        self.datagrams(way).get_mut(key)
+    }
+
     fn insert_forward(&mut self, key: &ForwardKey, value: &Forward) -> bool {
         insert(&mut self.forward, self.capacity, key, value)
     }
@@ -165,5 +181,13 @@ impl Tables for MemoryTables {
 
     fn remove_transient(&mut self, class: Class, key: &ReplyKey) {
         self.transients(class).remove(key);
+    }
+
+    fn insert_datagram(&mut self, way: Way, key: &FragmentKey, value: &Datagram) {
+        insert(self.datagrams(way), 0, key, value);
+    }
+
+    fn remove_datagram(&mut self, way: Way, key: &FragmentKey) {
+        self.datagrams(way).remove(key);
     }
 }

@@ -9,7 +9,8 @@ pub mod samples;
 pub use apply::{Outcome, from_container, from_uplink};
 pub use memory::MemoryTables;
 
-use crate::packet::Packet;
+use crate::checksum::Difference;
+use crate::packet::{LONGEST_SUM, Packet};
 
 /// A packet in memory, from its network header on.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,29 @@ impl Packet for SlicePacket<'_> {
 
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.view::<N>(offset).copied()
+    }
+
+    fn copy<const N: usize>(&self, offset: u32, length: u32, into: &mut [u8; N]) -> bool {
+        let (offset, length) = (offset as usize, length as usize);
+        let (Some(from), Some(to)) =
+            (self.bytes.get(offset..offset + length), into.get_mut(..length))
+        else {
+            return false;
+        };
+        to.copy_from_slice(from);
+        true
+    }
+
+    fn sum(&self, offset: u32, length: u32) -> Option<u32> {
+        if length > LONGEST_SUM {
+            return None;
+        }
+        let (offset, length) = (offset as usize, length as usize);
+        let (words, rest) = self.bytes.get(offset..offset + length)?.as_chunks::<4>();
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        let sum = words.iter().fold(Difference::new(), |sum, word| sum.add(*word));
+        Some(sum.add(last).value())
     }
 
     fn ethernet_source(&self) -> Option<[u8; 6]> {

@@ -1,11 +1,12 @@
 //! Headers and errors of one family out of those of the other (RFC 7915): pure functions of bytes.
 
-mod error;
+mod fragment;
 mod header;
+pub mod icmp;
 mod mss;
 
-pub use error::{Embedded, FRAG_NEEDED_LENGTH, PACKET_TOO_BIG_LENGTH, frag_needed, packet_too_big};
-pub use header::{ipv4_header, ipv6_header};
+pub use fragment::{PIECES, Piece, fragment_header, piece, pieces};
+pub use header::{Fragmentation, ipv4_header, ipv6_header};
 pub use mss::{MssPatch, clamp_mss, mss_limit};
 
 use crate::checksum::Difference;
@@ -15,7 +16,7 @@ use zerocopy::FromZeros;
 /// What changes behind the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct TransportRewrite {
-    /// TCP or UDP.
+    /// TCP or UDP; 0 where nothing changes.
     pub protocol: u8,
     /// The new source and destination port.
     pub ports: [u8; 4],
@@ -29,6 +30,15 @@ pub struct TransportRewrite {
 }
 
 impl TransportRewrite {
+    /// Nothing to change: a later fragment has no transport header.
+    pub const NONE: Self = Self {
+        protocol: 0,
+        ports: [0; 4],
+        pseudo_header: Difference::new(),
+        fields: Difference::new(),
+        mss: MssPatch::NONE,
+    };
+
     /// The rewrite of a client's packet.
     #[inline(always)]
     #[must_use]

@@ -58,21 +58,17 @@ pub const fn mss_limit(ipv6_mtu: u32, ipv4_mtu: u32) -> u16 {
     if limit > 0xffff { 0xffff } else { limit as u16 }
 }
 
-/// Finds the MSS option of a SYN whose TCP header starts at `START`, and says how to lower it to
+/// Finds the MSS option of a SYN whose TCP header starts at `start`, and says how to lower it to
 /// `limit`; [`MssPatch::NONE`] where it is low enough or isn't there.
 #[inline(always)]
-pub fn clamp_mss<const START: usize, P: Packet>(
-    packet: &P,
-    header: &Transport,
-    limit: u16,
-) -> MssPatch {
+pub fn clamp_mss<P: Packet>(packet: &P, start: usize, header: &Transport, limit: u16) -> MssPatch {
     let end = header.length as usize;
     let mut offset = 20;
     for _ in 0..OPTIONS {
         if offset + 2 > end {
             return MssPatch::NONE;
         }
-        let Some([kind, length]) = packet.load::<2>(START + offset) else { return MssPatch::NONE };
+        let Some([kind, length]) = packet.load::<2>(start + offset) else { return MssPatch::NONE };
         let length = match kind {
             END => return MssPatch::NONE,
             PADDING => 1,
@@ -82,7 +78,7 @@ pub fn clamp_mss<const START: usize, P: Packet>(
             return MssPatch::NONE;
         }
         if kind == MSS && length == 4 {
-            let Some(old) = packet.load::<2>(START + offset + 2) else { return MssPatch::NONE };
+            let Some(old) = packet.load::<2>(start + offset + 2) else { return MssPatch::NONE };
             if u16::from_be_bytes(old) <= limit {
                 return MssPatch::NONE;
             }
@@ -98,6 +94,7 @@ pub fn clamp_mss<const START: usize, P: Packet>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::Extras;
     use crate::native::SlicePacket;
     use crate::wire::protocol;
     use proptest::prelude::*;
@@ -116,8 +113,10 @@ mod tests {
     fn clamp(options: &[u8], limit: u16) -> Option<MssPatch> {
         let bytes = segment(options);
         let packet = SlicePacket::new(&bytes);
-        let header = Transport::read::<0, _>(&packet, protocol::TCP).expect("a header");
-        let patch = clamp_mss::<0, _>(&packet, &header, limit);
+        let (mut header, mut extras) = (Transport::new_zeroed(), Extras::new_zeroed());
+        extras.clear(protocol::TCP);
+        header.read::<0, _>(&packet, &extras).expect("a header");
+        let patch = clamp_mss(&packet, 0, &header, limit);
         patch.is_some().then_some(patch)
     }
 

@@ -86,6 +86,10 @@ impl Ipv4Header {
     pub const VERSION_LENGTH: u8 = 0x45;
     /// The "don't fragment" bit of `flags_offset`.
     pub const DONT_FRAGMENT: u16 = 0x4000;
+    /// The "more fragments" bit of `flags_offset`.
+    pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// The offset in `flags_offset`, in units of 8 bytes.
+    pub const OFFSET: u16 = 0x1fff;
 
     /// The window `bytes` as a header.
     #[inline(always)]
@@ -118,11 +122,25 @@ impl Ipv4Header {
         u16::from_be_bytes(self.total_length)
     }
 
+    /// Length of the header with its options.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(&self) -> u16 {
+        (self.version_length & 0x0f) as u16 * 4
+    }
+
     /// Whether this is a fragment: more follow, or the offset isn't 0.
     #[inline(always)]
     #[must_use]
     pub const fn is_fragment(&self) -> bool {
         u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
+    }
+
+    /// Whether its payload is the start of the packet's, where the ports are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn starts_packet(&self) -> bool {
+        u16::from_be_bytes(self.flags_offset) & 0x1fff == 0
     }
 }
 
@@ -144,16 +162,18 @@ mod tests {
     #[test]
     fn fragments_are_told_by_more_or_offset() {
         let mut header = *Ipv4Header::of(&[0; 20]);
-        for (bits, fragment) in [
-            (0u16, false),
-            (0x4000, false),
-            (0x8000, false),
-            (0x2000, true),
-            (1, true),
-            (0x1fff, true),
+        for (bits, fragment, first) in [
+            (0u16, false, true),
+            (0x4000, false, true),
+            (0x8000, false, true),
+            (0x2000, true, true),
+            (1, true, false),
+            (0x2001, true, false),
+            (0x1fff, true, false),
         ] {
             header.flags_offset = bits.to_be_bytes();
             assert_eq!(header.is_fragment(), fragment, "{bits:#x}");
+            assert_eq!(header.starts_packet(), first, "{bits:#x}");
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Protocol headers as windows over packet bytes: the shapes, and the few numbers that go with them.
 
+mod extension;
+mod icmp;
 mod ip;
 mod transport;
 
+pub use extension::FragmentHeader;
+pub use icmp::{ICMP_LENGTH, icmpv4, icmpv6};
 pub use ip::{Ipv4Header, Ipv6Header};
 pub use transport::{TcpHeader, UdpHeader, tcp_flags};
 
@@ -16,6 +20,10 @@ pub const IPV4_LENGTH: usize = 20;
 pub const TCP_LENGTH: usize = 20;
 /// Length of a UDP header.
 pub const UDP_LENGTH: usize = 8;
+/// Length of an IPv6 Fragment header.
+pub const FRAGMENT_LENGTH: usize = 8;
+/// The smallest MTU of an IPv6 link (RFC 8200 §5).
+pub const IPV6_MINIMUM_MTU: u32 = 1280;
 /// By how much the smallest header grows from IPv4 to IPv6.
 pub const HEADER_GROWTH: u32 = 20;
 

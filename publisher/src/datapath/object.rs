@@ -45,8 +45,8 @@ pub(super) struct MapShape {
 impl MapShape {
     fn of(name: &str, capacities: &Capacities) -> Self {
         use layout::{
-            Alias, Config, Forward, ForwardKey, Link, LocalKey, Publication, PublicationKey,
-            ReplyKey, Reverse, Transient, Uplink,
+            Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, Publication,
+            PublicationKey, ReplyKey, Reverse, Transient, Uplink,
         };
         const NO_PREALLOC: u32 = 1;
         let shape = |kind, key: usize, value: usize, flags, capacity| Self {
@@ -81,6 +81,10 @@ impl MapShape {
             }
             names::ALIASES => {
                 shape(MapType::Hash, 4, size_of::<Alias>(), NO_PREALLOC, capacities.sessions)
+            }
+            names::FRAGMENTS_IN | names::FRAGMENTS_OUT => {
+                let (key, value) = (size_of::<FragmentKey>(), size_of::<Datagram>());
+                shape(MapType::LruHash, key, value, 0, layout::DATAGRAMS)
             }
             names::DROPS => {
                 shape(MapType::PerCpuArray, index, size_of::<u64>(), 0, layout::DROP_COUNTERS)

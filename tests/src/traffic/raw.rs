@@ -62,6 +62,29 @@ pub fn inject(ns: &Netns, interface: &str, frame: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Sends frames out of one interface, many of them.
+#[derive(Debug)]
+pub struct Injector(Socket);
+
+impl Injector {
+    /// Opens `interface` for sending.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn open(ns: &Netns, interface: &str) -> Result<Self> {
+        Ok(Self(open(ns, interface)?))
+    }
+
+    /// Sends one frame, exactly these bytes.
+    ///
+    /// # Errors
+    /// When the interface is down.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        self.0.send(frame).context("inject")?;
+        Ok(())
+    }
+}
+
 /// A running capture; dropping it ends it.
 #[derive(Debug)]
 pub struct Capture {

@@ -19,8 +19,22 @@ const TO_CONTAINER: &str = "to the container";
 const TO_CLIENT: &str = "to the client";
 const ERROR_TO_CONTAINER: &str = "error to the container";
 const ERROR_TO_CLIENT: &str = "error to the client";
+const FRAGMENT_TO_CONTAINER: &str = "fragment to the container";
+const FRAGMENT_TO_CLIENT: &str = "fragment to the client";
+const PIECES_TO_CLIENT: &str = "fragment to the client, in pieces";
 const PASSED: &str = "passed";
 const MOVED: &str = "the clock moved";
+
+/// All verdicts by which a frame is translated.
+const REWRITTEN: [&str; 7] = [
+    TO_CONTAINER,
+    TO_CLIENT,
+    ERROR_TO_CONTAINER,
+    ERROR_TO_CLIENT,
+    FRAGMENT_TO_CONTAINER,
+    FRAGMENT_TO_CLIENT,
+    PIECES_TO_CLIENT,
+];
 
 /// What became of a frame, in words.
 pub fn verdict(step: &Step) -> String {
@@ -31,7 +45,14 @@ pub fn verdict(step: &Step) -> String {
         Step::Agreed(Outcome::ToClient(packet, _)) if packet[6] == protocol::ICMPV6 => {
             ERROR_TO_CLIENT.into()
         }
+        Step::Agreed(Outcome::ToContainer(packet, _)) if packet[6] & 0x3f | packet[7] != 0 => {
+            FRAGMENT_TO_CONTAINER.into()
+        }
         Step::Agreed(Outcome::ToContainer(..)) => TO_CONTAINER.into(),
+        Step::Agreed(Outcome::ToClient(packet, _)) if packet[6] == protocol::FRAGMENT => {
+            FRAGMENT_TO_CLIENT.into()
+        }
+        Step::Agreed(Outcome::Pieces(..)) => PIECES_TO_CLIENT.into(),
         Step::Agreed(Outcome::ToClient(..)) => TO_CLIENT.into(),
         Step::Agreed(Outcome::Stop(Stop::Pass)) => PASSED.into(),
         Step::Agreed(Outcome::Stop(Stop::Drop(reason))) => drop_for(*reason),
@@ -72,14 +93,10 @@ impl Counts {
     /// When it doesn't.
     pub fn check(&self) -> Result<()> {
         let total = self.total();
-        let translated: u64 = [TO_CONTAINER, TO_CLIENT, ERROR_TO_CONTAINER, ERROR_TO_CLIENT]
-            .map(|v| self.of(v))
-            .iter()
-            .sum();
+        let translated: u64 = REWRITTEN.map(|verdict| self.of(verdict)).iter().sum();
         ensure!(translated * 100 >= total * TRANSLATED, "{translated} of {total} were translated");
         let reasons = Reason::ALL.iter().filter(|reason| **reason != Reason::HelperFailed);
-        let verdicts = [TO_CONTAINER, TO_CLIENT, ERROR_TO_CONTAINER, ERROR_TO_CLIENT, PASSED]
-            .map(String::from);
+        let verdicts = REWRITTEN.into_iter().chain([PASSED]).map(String::from);
         for verdict in reasons.map(|reason| drop_for(*reason)).chain(verdicts) {
             let (count, least) = (self.of(&verdict), total / RARE);
             ensure!(count >= least, "{verdict}: {count} of {total}, fewer than {least}");

@@ -3,7 +3,7 @@
 use etherparse::{PacketBuilder, TcpHeader};
 use publisher_common::layout::{ForwardKey, ReplyKey};
 use publisher_common::native::samples;
-use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
+use publisher_common::wire::{ETHERNET_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::MAC;
 
 /// Hardware address of the client's router.
@@ -61,8 +61,38 @@ fn embedded(number: u8) -> Body {
     Body::Tcp { flags: tcp_flags::ACK, sequence: 77, acknowledgment: 78, options, payload: 1_300 }
 }
 
-/// An ICMPv6 error about the packet that the flow's client got, of which `length` bytes are embedded.
-pub fn packet_too_big(flow: &ForwardKey, kind: u8, mtu: u32, length: usize) -> Vec<u8> {
+/// How a packet is embedded in an error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Embedding {
+    /// Bytes of it.
+    pub length: usize,
+    /// Offset and flags of a fragment; `None` for a whole packet.
+    pub fragment: Option<u16>,
+    /// Bytes of an extension behind it.
+    pub extension: usize,
+}
+
+impl Embedding {
+    /// A whole packet's first bytes.
+    pub fn of(length: usize) -> Self {
+        Self { length, ..Self::default() }
+    }
+
+    fn append(&self, mut packet: Vec<u8>) -> Vec<u8> {
+        packet.resize(self.length, 0);
+        packet.extend((0..self.extension).map(|index| index as u8 ^ 0x3c));
+        packet
+    }
+}
+
+/// An ICMPv6 error about the packet that the flow's client got. `second` is the word behind the
+/// checksum.
+pub fn client_error(
+    flow: &ForwardKey,
+    (kind, code): (u8, u8),
+    second: u32,
+    embedding: &Embedding,
+) -> Vec<u8> {
     let got = ForwardKey {
         client: flow.host,
         host: flow.client,
@@ -70,23 +100,28 @@ pub fn packet_too_big(flow: &ForwardKey, kind: u8, mtu: u32, length: usize) -> V
         host_port: flow.client_port,
         ..*flow
     };
-    let got = client_packet(&got, &embedded(flow.protocol));
+    let mut got = client_packet(&got, &embedded(flow.protocol)).split_off(ETHERNET_LENGTH);
+    if let Some(place) = embedding.fragment {
+        let [high, low] = place.to_be_bytes();
+        got.splice(IPV6_LENGTH..IPV6_LENGTH, [got[6], 0, high, low, 1, 2, 3, 4]);
+        got[6] = protocol::FRAGMENT;
+    }
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2(ROUTER_MAC, MAC)
         .ipv6(ROUTER, flow.host, 61)
-        .icmpv6_raw(kind, 0, mtu.to_be_bytes())
-        .write(&mut bytes, &got[ETHERNET_LENGTH..][..length.max(IPV6_LENGTH)])
+        .icmpv6_raw(kind, code, second.to_be_bytes())
+        .write(&mut bytes, &embedding.append(got))
         .expect("an ICMPv6 error");
     bytes
 }
 
-/// An ICMP error about the packet that the container got, of which `length` bytes are embedded.
-pub fn fragmentation_needed(
+/// An ICMP error about the packet that the container got.
+pub fn container_error(
     reply: &ReplyKey,
     source: [u8; 6],
     (kind, code): (u8, u8),
-    mtu: u16,
-    length: usize,
+    second: [u8; 4],
+    embedding: &Embedding,
 ) -> Vec<u8> {
     let got = ReplyKey {
         target: reply.alias,
@@ -96,12 +131,15 @@ pub fn fragmentation_needed(
         ..*reply
     };
     let got = container_packet(&got, samples::TARGET_MAC, &embedded(reply.protocol));
-    let [high, low] = mtu.to_be_bytes();
+    let mut got = got[ETHERNET_LENGTH..].to_vec();
+    if let Some(place) = embedding.fragment {
+        got[6..8].copy_from_slice(&place.to_be_bytes());
+    }
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2(source, MAC)
         .ipv4(reply.target, reply.alias, 64)
-        .icmpv4_raw(kind, code, [0, 0, high, low])
-        .write(&mut bytes, &got[ETHERNET_LENGTH..][..length.max(IPV4_LENGTH)])
+        .icmpv4_raw(kind, code, second)
+        .write(&mut bytes, &embedding.append(got))
         .expect("an ICMP error");
     bytes
 }

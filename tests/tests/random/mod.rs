@@ -2,11 +2,12 @@
 
 pub mod counts;
 pub mod episode;
+mod fragments;
 mod frames;
 mod oddities;
 
 use episode::Event;
-use frames::{Body, client_packet, container_packet, fragmentation_needed, packet_too_big};
+use frames::{Body, Embedding, client_error, client_packet, container_error, container_packet};
 use publisher::datapath::Hook;
 use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags};
 use publisher_common::native::{Outcome, samples};
@@ -64,6 +65,8 @@ pub struct Traffic {
     opened: Vec<Opened>,
     /// The flow of the client's packet that was last made.
     last: Option<ForwardKey>,
+    /// Fragments that are still to come, the next one last.
+    pending: Vec<(Hook, Vec<u8>)>,
 }
 
 /// What a container starts its sequence numbers with.
@@ -72,7 +75,7 @@ const ISN: u32 = 0xffff_fffe;
 impl Traffic {
     pub fn new(mut random: Random, checked: bool) -> Self {
         let clients = random.pick(&[2, 5, 12, 60]);
-        Self { random, checked, clients, opened: Vec::new(), last: None }
+        Self { random, checked, clients, opened: Vec::new(), last: None, pending: Vec::new() }
     }
 
     /// What happens next.
@@ -119,6 +122,11 @@ impl Traffic {
     /// The next frame.
     fn next_frame(&mut self) -> Frame {
         self.last = None;
+        if !self.pending.is_empty() && self.random.percent(70) {
+            let (hook, bytes) = self.pending.pop().expect("there is one");
+            let checked = self.checked && self.random.percent(50);
+            return Frame { hook, bytes, gso_size: 0, gso_segments: 0, checked };
+        }
         let (hook, mut bytes) = match self.random.below(100) {
             0..52 => (Hook::UplinkEthernet, self.packet_of_client()),
             52..56 => (Hook::UplinkEthernet, self.error_of_client()),
@@ -131,18 +139,25 @@ impl Traffic {
         if self.random.percent(1) {
             self.tire(&mut bytes);
         }
-        if hook != Hook::UplinkEthernet && self.random.percent(1) {
-            self.add_options(&mut bytes);
-        }
         if hook == Hook::UplinkEthernet && self.random.percent(3) {
             self.extend(&mut bytes);
+        }
+        if hook != Hook::UplinkEthernet && self.random.percent(3) {
+            fragments::add_options(&mut self.random, &mut bytes);
         }
         if self.random.percent(18) {
             self.damage(&mut bytes);
             self.last = None;
+            if self.random.percent(70) {
+                fragments::seal(&mut bytes);
+            }
+        } else if self.random.percent(4) {
+            let all = fragments::fragments(&mut self.random, &bytes);
+            self.pending = all.into_iter().rev().map(|bytes| (hook, bytes)).collect();
         }
         let (mut gso_size, mut gso_segments) = (0, 0);
-        if self.random.percent(6) {
+        // A test run's super-packet is of no type, which the kernel doesn't take room from.
+        if fragments::is_plain(&bytes) && self.random.percent(6) {
             gso_size = self.random.pick(&[1, 100, 536, 1_208, 1_220, 1_221, 1_232, 1_440]);
             gso_segments = self.random.below(20) as u32;
         }
@@ -254,29 +269,64 @@ impl Traffic {
 
     fn error_of_client(&mut self) -> Vec<u8> {
         let flow = self.flow();
-        let kind = self.random.pick(&[2u8, 2, 2, 1, 3, 4, 128, 135]);
-        let mtu = self.random.pick(&[0u32, 1_279, 1_280, 1_400, 65_556, u32::MAX]);
-        let length = self.random.pick(&[48usize, 60, 500, 1_000]);
-        packet_too_big(&flow, kind, mtu, length)
+        let kind = self.random.pick(&[2u8, 2, 1, 1, 3, 4, 128, 135]);
+        let code = self.random.pick(&[0u8, 0, 1, 2, 3, 4, 5]);
+        let mut second = match kind {
+            2 => self.random.pick(&[0u32, 1_279, 1_280, 1_400, 65_556, u32::MAX]),
+            4 => self.random.below(48) as u32,
+            _ => 0,
+        };
+        let length = self.random.pick(&[48usize, 57, 60, 500, 1_000, 1_232]);
+        let mut embedding = Embedding::of(length);
+        if matches!(kind, 1 | 3) && self.random.percent(30) {
+            let units = self.random.pick(&[1u32, 15, 16, 17, 20, 140, 255]);
+            second = units << 24;
+            self.extend_error(&mut embedding, units as usize * 8);
+        }
+        if self.random.percent(8) {
+            embedding.fragment = Some(self.random.pick(&[0u16, 1, 8, 9]));
+        }
+        let mut bytes = client_error(&flow, (kind, code), second, &embedding);
+        self.spoil(&mut bytes, IPV6_LENGTH);
+        bytes
     }
 
     fn error_of_container(&mut self) -> (Hook, Vec<u8>) {
         let reply = self.reply();
-        let (kind, code) = self.random.pick(&[(3u8, 4u8), (3, 4), (3, 3), (11, 0), (8, 0), (5, 1)]);
+        let kind = self.random.pick(&[3u8, 3, 3, 11, 12, 4, 5, 8]);
+        let code = self.random.pick(&[4u8, 4, 3, 0, 1, 2, 9, 13, 14, 16]);
         let mtu = self.random.pick(&[0u16, 576, 1_260, 1_400, u16::MAX]);
-        let length = self.random.pick(&[28usize, 28, 40, 548]);
-        let (hook, source) = self.link_of(&reply);
-        let mut bytes = fragmentation_needed(&reply, source, (kind, code), mtu, length);
-        if self.random.percent(15) {
-            // The embedded packet lies about itself, or is cut off.
-            let embedded = ETHERNET_LENGTH + IPV4_LENGTH + 8;
-            match self.random.below(3) {
-                0 => bytes.truncate(embedded + self.random.below(28) as usize),
-                1 => self.set(&mut bytes, embedded as u64, 4),
-                _ => self.set(&mut bytes, embedded as u64 + 12, 8),
-            }
+        let [high, low] = mtu.to_be_bytes();
+        let pointer = if kind == 12 { self.random.below(24) as u8 } else { 0 };
+        let length = self.random.pick(&[28usize, 28, 37, 38, 548, 1_300]);
+        let (mut embedding, mut units) = (Embedding::of(length), 0);
+        if self.random.percent(30) {
+            units = self.random.pick(&[1u8, 31, 32, 33, 40, 137, 255]);
+            self.extend_error(&mut embedding, usize::from(units) * 4);
         }
+        if self.random.percent(8) {
+            embedding.fragment = Some(self.random.pick(&[0x2000u16, 0x2001, 1, 0x4000]));
+        }
+        let (hook, source) = self.link_of(&reply);
+        let second = [pointer, units, high, low];
+        let mut bytes = container_error(&reply, source, (kind, code), second, &embedding);
+        self.spoil(&mut bytes, IPV4_LENGTH);
         (hook, bytes)
+    }
+
+    /// Puts an extension behind the embedded packet, mostly where the error says that it is.
+    fn extend_error(&mut self, embedding: &mut Embedding, declared: usize) {
+        embedding.extension = self.random.pick(&[0usize, 3, 4, 12, 13, 300, 450]);
+        if self.random.percent(80) {
+            embedding.length = declared.clamp(48, 1_300);
+        }
+    }
+
+    /// Makes the checksum of an error wrong, sometimes.
+    fn spoil(&mut self, bytes: &mut [u8], header: usize) {
+        if self.random.percent(6) {
+            bytes[ETHERNET_LENGTH + header + 2] ^= 0x10;
+        }
     }
 
     /// Takes the checksum out of a UDP datagram.

@@ -1,6 +1,6 @@
 //! What is rare and well-formed: damage alone would seldom come to it.
 
-use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH};
+use publisher_common::wire::ETHERNET_LENGTH;
 
 use super::Traffic;
 
@@ -15,20 +15,6 @@ impl Traffic {
                 reseal(bytes);
             }
         }
-    }
-
-    /// Puts options behind an IPv4 header.
-    pub(super) fn add_options(&mut self, bytes: &mut Vec<u8>) {
-        let words = self.random.pick(&[1, 1, 3, 10]);
-        let end = ETHERNET_LENGTH + IPV4_LENGTH;
-        // "No operation", and a source route that leads nowhere further.
-        let mut options = [1; 40];
-        options[..4].copy_from_slice(&self.random.pick(&[[1, 1, 1, 1], [131, 3, 4, 0]]));
-        bytes.splice(end..end, options[..words * 4].iter().copied());
-        bytes[ETHERNET_LENGTH] += words as u8;
-        let total = (bytes.len() - ETHERNET_LENGTH) as u16;
-        bytes[ETHERNET_LENGTH + 2..ETHERNET_LENGTH + 4].copy_from_slice(&total.to_be_bytes());
-        reseal(bytes);
     }
 }
 

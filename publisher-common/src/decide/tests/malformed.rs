@@ -159,87 +159,8 @@ fn h1_link_layer_padding_is_not_payload() {
     assert_eq!(Seen::of(&bytes[..length]).payload.len(), 1);
 }
 
-/// An extension header: its protocol number, and its bytes without the first, which names what
-/// follows.
-type Extension = (u8, &'static [u8]);
-
-/// A client's packet with `headers` between the IPv6 header and the transport's.
-fn extended(flow: &ForwardKey, headers: &[Extension]) -> Vec<u8> {
-    let bytes = from_client(flow, &Body::datagram(4));
-    let mut result = bytes[..40].to_vec();
-    result[6] = headers.first().map_or(flow.protocol, |(number, _)| *number);
-    for (index, (_, tail)) in headers.iter().enumerate() {
-        result.push(headers.get(index + 1).map_or(flow.protocol, |(number, _)| *number));
-        result.extend_from_slice(tail);
-    }
-    result.extend_from_slice(&bytes[40..]);
-    let payload = (result.len() - 40) as u16;
-    result[4..6].copy_from_slice(&payload.to_be_bytes());
-    result
-}
-
-const EMPTY_OPTIONS: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
-const LONG_OPTIONS: &[u8] = &[1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const FIRST_FRAGMENT: &[u8] = &[0, 0, 1, 0, 0, 0, 9];
-const WHOLE: &[u8] = &[0, 0, 0, 0, 0, 0, 9];
-const LATER_FRAGMENT: &[u8] = &[0, 0, 8, 0, 0, 0, 9];
-const AUTHENTICATION: &[u8] = &[1, 0, 0, 0, 0, 0, 7, 0, 0, 0, 1];
-
 #[test]
-fn extension_headers_and_first_fragments_of_ours_are_dropped() {
-    let cases: [(&[Extension], Reason); 7] = [
-        (&[(protocol::HOP_BY_HOP, EMPTY_OPTIONS)], Reason::ExtensionHeader),
-        (&[(protocol::DESTINATION_OPTIONS, LONG_OPTIONS)], Reason::ExtensionHeader),
-        (&[(protocol::ROUTING, EMPTY_OPTIONS)], Reason::ExtensionHeader),
-        (&[(protocol::AUTHENTICATION, AUTHENTICATION)], Reason::ExtensionHeader),
-        (&[(protocol::FRAGMENT, FIRST_FRAGMENT)], Reason::Fragment),
-        (&[(protocol::FRAGMENT, WHOLE)], Reason::Fragment),
-        (
-            &[(protocol::HOP_BY_HOP, EMPTY_OPTIONS), (protocol::FRAGMENT, FIRST_FRAGMENT)],
-            Reason::Fragment,
-        ),
-    ];
-    for (headers, reason) in cases {
-        // The sum doesn't count: nothing is translated.
-        let mut scene = Scene::new();
-        let bytes = extended(&udp(), headers);
-        assert_eq!(scene.uplink(&bytes), dropped(reason), "published: {headers:?}");
-        assert!(scene.tables.half_open.is_empty());
-        let _ = scene.establish(&udp());
-        assert_eq!(scene.uplink(&bytes), dropped(reason), "of a session: {headers:?}");
-        // Cut anywhere, it is either told to be ours or passes.
-        for length in 0..bytes.len() {
-            assert!(matches!(scene.uplink(&bytes[..length]), Outcome::Stop(_)));
-        }
-
-        // The host's own.
-        let other = ForwardKey { host_port: 9_999u16.to_be_bytes(), ..udp() };
-        assert_eq!(scene.uplink(&extended(&other, headers)), PASSED, "another port");
-        let routed = ForwardKey { host: [0xfd; 16], ..udp() };
-        assert_eq!(scene.uplink(&extended(&routed, headers)), PASSED, "another address");
-        let mut scene = Scene::new();
-        scene.tables.sockets.insert(udp());
-        assert_eq!(scene.uplink(&bytes), PASSED, "a socket of the host");
-    }
-}
-
-#[test]
-fn what_has_no_ports_or_too_many_headers_passes() {
-    let mut scene = Scene::new();
-    let _ = scene.establish(&udp());
-    let hop: Extension = (protocol::HOP_BY_HOP, EMPTY_OPTIONS);
-    assert_eq!(
-        scene.uplink(&extended(&udp(), &[(protocol::FRAGMENT, LATER_FRAGMENT)])),
-        PASSED,
-        "a later fragment may be the host's"
-    );
-    assert_eq!(scene.uplink(&extended(&udp(), &[(50, EMPTY_OPTIONS)])), PASSED, "ESP");
-    assert_eq!(scene.uplink(&extended(&udp(), &[hop; 5])), dropped(Reason::ExtensionHeader));
-    assert_eq!(scene.uplink(&extended(&udp(), &[hop; 6])), PASSED);
-}
-
-#[test]
-fn g8_replies_with_options_fragments_and_other_protocols() {
+fn g8_replies_of_other_protocols_and_versions() {
     let mut scene = Scene::new();
     let reply = scene.establish(&samples::flow());
     let frame = from_target(&reply, &Segment::data(64).into());
@@ -248,12 +169,9 @@ fn g8_replies_with_options_fragments_and_other_protocols() {
         frame[at] = value;
         frame
     };
-    for words in 6..16 {
+    for words in 0..5 {
         let outcome = scene.veth(samples::VETH, &with(14, 0x40 | words));
-        assert_eq!(outcome, dropped(Reason::Ipv4Options));
-    }
-    for (at, value) in [(20, 0x20), (20, 1), (21, 1), (21, 0xff)] {
-        assert_eq!(scene.veth(samples::VETH, &with(at, value)), dropped(Reason::Fragment));
+        assert_eq!(outcome, dropped(Reason::Truncated));
     }
     for number in (0..=255).filter(|number| !matches!(number, 1 | 6 | 17)) {
         let outcome = scene.veth(samples::VETH, &with(23, number));

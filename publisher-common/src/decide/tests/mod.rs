@@ -2,7 +2,10 @@
 
 mod aliases;
 mod closing;
+mod error_contents;
 mod errors;
+mod extensions;
+mod fragments;
 mod gateway;
 mod hosts_own;
 mod invariants;

@@ -70,6 +70,16 @@ impl Body {
     }
 }
 
+impl Body {
+    /// What is in it.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Tcp(segment) => segment.payload.clone(),
+            Self::Udp(payload) => payload.clone(),
+        }
+    }
+}
+
 impl From<Segment> for Body {
     fn from(segment: Segment) -> Self {
         Self::Tcp(segment)

@@ -1,0 +1,154 @@
+//! ICMP errors about sessions: an error of the other family in the packet's place.
+
+use crate::apply::{FAILED, add_ethernet, leave, leave_by, set_ethertype};
+use crate::maps::{self, Kernel};
+use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window};
+use aya_ebpf::{
+    bindings::BPF_F_RECOMPUTE_CSUM,
+    helpers::generated::{
+        bpf_csum_diff, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_store_bytes,
+    },
+    programs::TcContext,
+};
+use core::{cmp::min, hint::black_box, ptr::null_mut};
+use publisher_common::{
+    decide::{
+        Stop,
+        errors::{self, ErrorWorkspace},
+    },
+    packet::LONGEST_SUM,
+    wire::ETHERNET_LENGTH,
+};
+
+/// Bytes that are summed at once: older kernels (before 6.13) take no more.
+pub const CHUNK: usize = 512;
+/// Chunks of the longest sum.
+const CHUNKS: u32 = LONGEST_SUM / CHUNK as u32;
+
+/// Room for a chunk. Twice as much as it takes: what the verifier knows of a length is its bits.
+#[repr(align(8))]
+pub struct Chunk([u8; 2 * CHUNK + 8]);
+
+/// An ICMPv6 packet of an uplink.
+#[inline(never)]
+pub fn from_client<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
+    let Some(packet) = Window::<L2>::of_client(context) else {
+        return Err(Stop::Pass);
+    };
+    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
+    let mut tables = Kernel::new(context);
+    errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
+    replace::<L2>(context, ETHERTYPE_IPV4, work)?;
+    if L2 == 0 {
+        add_ethernet(context, &work.ethernet)?;
+    }
+    Ok(leave(work.exit))
+}
+
+/// An ICMP packet of a container.
+#[inline(never)]
+pub fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
+    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
+        return Err(Stop::Pass);
+    };
+    let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
+    let mut tables = Kernel::new(context);
+    errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
+    replace::<ETHERNET_LENGTH>(context, ETHERTYPE_IPV6, work)?;
+    Ok(leave_by(work.uplink))
+}
+
+/// Puts the error that was made in the packet's place, behind its link-layer header.
+#[inline(always)]
+fn replace<const L2: usize>(
+    context: &TcContext,
+    ethertype: u16,
+    work: &ErrorWorkspace,
+) -> Result<(), Stop> {
+    let skb = context.skb.skb.cast();
+    let length = work.length;
+    if length == 0 || length > work.message.len() as u32 {
+        return Err(FAILED);
+    }
+    // SAFETY: `context` is the program's own; no pointer into the packet is kept. The helper reads
+    // `length` bytes of the message, which has them.
+    unsafe {
+        if bpf_skb_change_proto(skb, ethertype, 0) != 0
+            || bpf_skb_change_tail(skb, L2 as u32 + length, 0) != 0
+            || bpf_skb_store_bytes(
+                skb,
+                L2 as u32,
+                work.message.as_ptr().cast(),
+                length,
+                u64::from(BPF_F_RECOMPUTE_CSUM),
+            ) != 0
+        {
+            return Err(FAILED);
+        }
+    }
+    set_ethertype::<L2>(context, ethertype)
+}
+
+/// Copies `length` bytes of the packet, link-layer header included, to `into`.
+#[inline(always)]
+pub fn copy<const N: usize>(
+    context: &TcContext,
+    offset: u32,
+    length: u32,
+    into: &mut [u8; N],
+) -> bool {
+    if length == 0 {
+        return true;
+    }
+    if length > N as u32 {
+        return false;
+    }
+    // SAFETY: the helper writes `length` bytes, which there is room for, or fails.
+    unsafe {
+        bpf_skb_load_bytes(context.skb.skb.cast(), offset, into.as_mut_ptr().cast(), length) == 0
+    }
+}
+
+/// The ones' complement sum of `length` bytes of the packet, link-layer header included.
+#[inline(never)]
+pub fn sum(context: &TcContext, offset: u32, length: u32) -> Option<u32> {
+    if length > LONGEST_SUM {
+        return None;
+    }
+    let mut sum = 0;
+    for chunk in 0..CHUNKS {
+        let start = chunk * CHUNK as u32;
+        if start >= length {
+            break;
+        }
+        sum = sum_chunk(context, offset + start, length - start, sum);
+        if sum < 0 {
+            return None;
+        }
+    }
+    Some(sum as u32)
+}
+
+/// Adds the sum of a chunk, or of `length` bytes where they are fewer; negative where they aren't there.
+#[inline(never)]
+fn sum_chunk(context: &TcContext, offset: u32, length: u32, seed: i64) -> i64 {
+    let Some(Chunk(room)) = maps::chunk() else { return -1 };
+    // Masked so that the verifier knows a bound; it forgets what came of a comparison.
+    let length = black_box(min(length, CHUNK as u32)) & (2 * CHUNK as u32 - 1);
+    if length == 0 {
+        return seed;
+    }
+    // The word that the end lies in is summed whole.
+    let whole = (length + 3) & !3;
+    let room = room.as_mut_ptr();
+    // SAFETY: `room` has more than 2 * CHUNK bytes, and `length` and `whole` are at most CHUNK; the
+    // verifier takes `whole` to be up to 2 * CHUNK + 2.
+    unsafe {
+        room.add((length & !3) as usize).cast::<u32>().write(0);
+        if bpf_skb_load_bytes(context.skb.skb.cast(), offset, room.cast(), length) != 0 {
+            return -1;
+        }
+        bpf_csum_diff(null_mut(), 0, room.cast(), whole, seed as u32)
+    }
+}
