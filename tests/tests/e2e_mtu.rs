@@ -14,8 +14,8 @@ use publisher_tests::traffic::raw::{Capture, Frame};
 use publisher_tests::traffic::tcp;
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
-/// A change takes so long at the most. The daemon's own rounds are 5 s apart: it was told.
-const SOON: Duration = Duration::from_secs(1);
+/// A change takes so long at the most. The daemon looks by itself every 5 s only: it was told.
+const SOON: Duration = Duration::from_secs(2);
 
 /// The segment size of a SYN or SYN-ACK.
 fn segment_size(frame: &Frame) -> Option<u16> {

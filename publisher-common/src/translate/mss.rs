@@ -155,10 +155,24 @@ mod tests {
             &[2, 3, 5, 0xb4][..],
             &[2, 0, 5, 0xb4][..],
             &[0, 2, 4, 5, 0xb4][..],
+            &[0, 4, 9, 9, 2, 4, 5, 0xb4][..],
             &[5, 1, 2, 4, 5, 0xb4][..],
             &[5, 200, 2, 4, 5, 0xb4][..],
         ] {
             assert_eq!(clamp(options, 100), None, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn s19_what_follows_the_header_is_no_option() {
+        // The list ends within or right behind an option's head; the payload looks like the rest.
+        for options in [&[1, 1, 2, 4][..], &[1, 1, 1, 2], &[1, 1, 1, 1], &[1, 2, 4, 5]] {
+            let mut bytes = segment(options);
+            bytes.extend_from_slice(&[4, 0xff, 0xff, 2, 4, 0xff, 0xff]);
+            let packet = SlicePacket::new(&bytes);
+            let header = Transport::read::<0, _>(&packet, protocol::TCP).expect("a header");
+            assert_eq!(header.length, 24);
+            assert_eq!(clamp_mss::<0, _>(&packet, &header, 100), MssPatch::NONE, "{options:?}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::packets::from_client;
 use super::*;
-use crate::layout::{ForwardKey, LocalKey};
+use crate::layout::{ForwardKey, LocalKey, port_bit};
 use crate::wire::protocol;
 
 const LINK_LOCAL_CLIENT: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
@@ -104,6 +104,28 @@ fn h10_other_ports_and_protocols_pass() {
         assert_eq!(scene.uplink(&bytes), PASSED, "protocol {number}");
     }
     assert!(scene.tables.half_open.is_empty());
+}
+
+#[test]
+fn a_port_that_is_not_in_the_bitmap_is_not_looked_up() {
+    for flow in [samples::flow(), udp()] {
+        let mut scene = Scene::new();
+        let _ = scene.establish(&flow);
+        let body: Body = if flow.protocol == protocol::UDP {
+            Body::datagram(3)
+        } else {
+            Segment::data(3).into()
+        };
+        assert!(matches!(scene.client(&flow, body.clone()), Outcome::ToContainer(..)));
+        let before = scene.tables.forward.clone();
+        // All but its own bit.
+        let (word, bit) = port_bit(flow.protocol, flow.host_port);
+        for (index, ports) in scene.tables.ports.iter_mut().enumerate() {
+            *ports = if index as u32 == word { !bit } else { !0 };
+        }
+        assert_eq!(scene.client(&flow, body), PASSED);
+        assert_eq!(scene.tables.forward, before);
+    }
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! What each side learns of the other by ICMP.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use publisher_tests::case;
+use publisher_tests::lab::{Lab, TARGET};
+use publisher_tests::topology::{Options, host};
+use publisher_tests::traffic::raw::{Capture, Frame};
+use publisher_tests::traffic::udp;
+
+const ANY: [u8; 4] = [0, 0, 0, 0];
+/// How long a frame may take.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A received ICMP error of this type and code.
+fn is_icmp(frame: &Frame, kind: u8, code: u8) -> bool {
+    !frame.outgoing
+        && frame.bytes.get(23) == Some(&1)
+        && frame.bytes.get(34..36) == Some(&[kind, code])
+}
+
+fn a_closed_port_refuses(offloads: bool) {
+    case::run(|case| {
+        let lab = Lab::with(case, Options { offloads, ..Options::default() })?;
+        lab.daemon.add("8080/udp", TARGET)?;
+        let socket = udp::client(lab.net.client(), 0)?;
+        socket.connect(host(8080))?;
+        for _ in 0..2 {
+            socket.send(&[7; 300])?;
+            // Only an error about the socket's own packet makes the kernel say so.
+            let refused = socket.recv(&mut [0; 64]).map_err(|error| error.kind());
+            ensure!(refused == Err(ErrorKind::ConnectionRefused), "{refused:?}");
+        }
+        // The session is still there for who listens later.
+        let _server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        socket.send(b"now")?;
+        let mut content = [0; 64];
+        let length = socket.recv(&mut content).context("an answer")?;
+        assert_eq!(&content[..length], b"now");
+        Ok(())
+    });
+}
+
+#[test]
+fn i5_a_closed_port_of_the_container_refuses_the_client() {
+    a_closed_port_refuses(true);
+}
+
+#[test]
+fn i5_a_closed_port_of_the_container_refuses_the_client_with_offloads_off() {
+    a_closed_port_refuses(false);
+}
+
+/// Runs `body` with a network whose path to the client narrows to 1400 bytes, a server that got one
+/// datagram, and whom it got it from.
+fn with_half_open(
+    offloads: bool,
+    body: impl FnOnce(&Lab<'_>, &udp::Server, SocketAddr) -> Result<()>,
+) {
+    case::run(|case| {
+        let options = Options { narrow: Some(1400), offloads, ..Options::default() };
+        let lab = Lab::with(case, options)?;
+        let server = udp::Server::sink(lab.net.container(), (ANY, 80))?;
+        lab.daemon.add("8080/udp", TARGET)?;
+        let socket = udp::client(lab.net.client(), 0)?;
+        socket.send_to(b"hello", host(8080))?;
+        let alias = server.wait_for(b"hello")?;
+        body(&lab, &server, alias)?;
+        // The first answer that fits arrives.
+        server.reply(alias, &[2; 1352])?;
+        let mut content = [0; 2000];
+        let (length, from) = socket.recv_from(&mut content).context("an answer that fits")?;
+        assert_eq!((length, from), (1352, host(8080)));
+        Ok(())
+    });
+}
+
+fn too_big_about_a_half_open_session(offloads: bool) {
+    with_half_open(offloads, |lab, server, alias| {
+        let inside = Capture::start(lab.net.container(), "eth0")?;
+        // The very first answer fills the uplink, and not the link behind the router.
+        server.reply(alias, &[1; 1452])?;
+        let told = inside.wait_for(SOON, |frame| is_icmp(frame, 3, 4)).context("no 3/4 inside")?;
+        assert_eq!(told.bytes[40..42], 1380u16.to_be_bytes());
+        // From the bridge's address, with 576 bytes of which most are the datagram.
+        assert_eq!(told.bytes[26..30], [172, 17, 0, 1]);
+        assert_eq!(told.bytes.len(), 14 + 576);
+        ensure!(told.contains(&[1; 500]), "the datagram isn't in it");
+        let route = lab.net.container().ip(&format!("route get {}", alias.ip()))?;
+        ensure!(route.contains("mtu 1380"), "the container doesn't know the path's MTU: {route}");
+        Ok(())
+    });
+}
+
+#[test]
+fn i3_too_big_about_a_half_open_session_reaches_the_container() {
+    too_big_about_a_half_open_session(true);
+}
+
+#[test]
+fn i3_too_big_about_a_half_open_session_reaches_the_container_with_offloads_off() {
+    too_big_about_a_half_open_session(false);
+}
