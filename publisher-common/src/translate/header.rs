@@ -41,7 +41,7 @@ impl Fragmentation {
         let [_, _, high, low] = fragment.identification;
         let more = if fragment.more { Ipv4Header::MORE_FRAGMENTS } else { 0 };
         Self {
-            flags_offset: more | fragment.offset / 8,
+            flags_offset: more | (fragment.offset / 8),
             identification: u16::from_be_bytes([high, low]),
         }
     }
