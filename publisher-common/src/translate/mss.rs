@@ -110,12 +110,17 @@ mod tests {
         bytes
     }
 
+    fn header(packet: &SlicePacket<'_>) -> Transport {
+        let (mut header, mut extras) = (Transport::new_zeroed(), Extras::new_zeroed());
+        extras.clear(protocol::TCP);
+        header.read::<0, _>(packet, &extras).expect("a header");
+        header
+    }
+
     fn clamp(options: &[u8], limit: u16) -> Option<MssPatch> {
         let bytes = segment(options);
         let packet = SlicePacket::new(&bytes);
-        let (mut header, mut extras) = (Transport::new_zeroed(), Extras::new_zeroed());
-        extras.clear(protocol::TCP);
-        header.read::<0, _>(&packet, &extras).expect("a header");
+        let header = header(&packet);
         let patch = clamp_mss(&packet, 0, &header, limit);
         patch.is_some().then_some(patch)
     }
@@ -170,9 +175,9 @@ mod tests {
             let mut bytes = segment(options);
             bytes.extend_from_slice(&[4, 0xff, 0xff, 2, 4, 0xff, 0xff]);
             let packet = SlicePacket::new(&bytes);
-            let header = Transport::read::<0, _>(&packet, protocol::TCP).expect("a header");
+            let header = header(&packet);
             assert_eq!(header.length, 24);
-            assert_eq!(clamp_mss::<0, _>(&packet, &header, 100), MssPatch::NONE, "{options:?}");
+            assert_eq!(clamp_mss(&packet, 0, &header, 100), MssPatch::NONE, "{options:?}");
         }
     }
 
