@@ -67,10 +67,7 @@ fn replace<const L2: usize>(
     work: &ErrorWorkspace,
 ) -> Result<(), Stop> {
     let skb = context.skb.skb.cast();
-    let length = work.length;
-    if length == 0 || length > work.message.len() as u32 {
-        return Err(FAILED);
-    }
+    let Some(length) = bounded(work.length, work.message.len()) else { return Err(FAILED) };
     // SAFETY: `context` is the program's own; no pointer into the packet is kept. The helper reads
     // `length` bytes of the message, which has them.
     unsafe {
@@ -90,6 +87,14 @@ fn replace<const L2: usize>(
     set_ethertype::<L2>(context, ethertype)
 }
 
+/// `length`, if it lies between 1 and `limit`, both of which the verifier then knows. Old ones learn no
+/// lower bound from a comparison with 0, only from the addition.
+#[inline(always)]
+fn bounded(length: u32, limit: usize) -> Option<u32> {
+    let last = black_box(u64::from(length.wrapping_sub(1)));
+    if last < limit as u64 { Some(last as u32 + 1) } else { None }
+}
+
 /// Copies `length` bytes of the packet, link-layer header included, to `into`.
 #[inline(always)]
 pub fn copy<const N: usize>(
@@ -101,9 +106,7 @@ pub fn copy<const N: usize>(
     if length == 0 {
         return true;
     }
-    if length > N as u32 {
-        return false;
-    }
+    let Some(length) = bounded(length, N) else { return false };
     // SAFETY: the helper writes `length` bytes, which there is room for, or fails.
     unsafe {
         bpf_skb_load_bytes(context.skb.skb.cast(), offset, into.as_mut_ptr().cast(), length) == 0
@@ -130,15 +133,14 @@ pub fn sum(context: &TcContext, offset: u32, length: u32) -> Option<u32> {
     Some(sum as u32)
 }
 
-/// Adds the sum of a chunk, or of `length` bytes where they are fewer; negative where they aren't there.
+/// Adds the sum of a chunk, or of `length` bytes where they are fewer, but at least one; negative where
+/// they aren't there.
 #[inline(never)]
 fn sum_chunk(context: &TcContext, offset: u32, length: u32, seed: i64) -> i64 {
     let Some(Chunk(room)) = maps::chunk() else { return -1 };
-    // Masked so that the verifier knows a bound; it forgets what came of a comparison.
-    let length = black_box(min(length, CHUNK as u32)) & (2 * CHUNK as u32 - 1);
-    if length == 0 {
-        return seed;
-    }
+    // Masked so that the verifier knows both bounds; it forgets what came of a comparison.
+    let last = black_box(min(length, CHUNK as u32).wrapping_sub(1)) & (CHUNK as u32 - 1);
+    let length = last + 1;
     // The word that the end lies in is summed whole.
     let whole = (length + 3) & !3;
     let room = room.as_mut_ptr();
