@@ -24,33 +24,44 @@ use window::Window;
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
 pub fn uplink_ethernet(context: TcContext) -> i32 {
-    verdict(from_uplink::<ETHERNET_LENGTH>(&context))
+    client_verdict::<ETHERNET_LENGTH>(&context, from_uplink::<ETHERNET_LENGTH>(&context))
 }
 
 /// Clients' packets from an interface without link-layer headers (tun, WireGuard).
 #[classifier]
 pub fn uplink_raw(context: TcContext) -> i32 {
-    verdict(from_uplink::<0>(&context))
+    client_verdict::<0>(&context, from_uplink::<0>(&context))
 }
 
 /// Containers' packets, from the host's side of a veth.
 #[classifier]
 pub fn container_veth(context: TcContext) -> i32 {
-    verdict(from_container::<false>(&context))
+    container_verdict(&context, from_container::<false>(&context))
 }
 
 /// Containers' packets, from a bridge.
 #[classifier]
 pub fn container_bridge(context: TcContext) -> i32 {
-    verdict(from_container::<true>(&context))
+    container_verdict(&context, from_container::<true>(&context))
 }
 
 #[inline(always)]
-fn verdict(result: Result<i32, Stop>) -> i32 {
+fn client_verdict<const L2: usize>(context: &TcContext, result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
         Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
+        Err(Stop::Answer(answer)) => icmp::answer_client::<L2>(context, answer),
+    }
+}
+
+#[inline(always)]
+fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
+    match result {
+        Ok(action) => action,
+        Err(Stop::Pass) => pass(),
+        Err(Stop::Drop(reason)) => drop_packet(reason),
+        Err(Stop::Answer(answer)) => icmp::answer_container(context, answer),
     }
 }
 

@@ -15,6 +15,7 @@ use core::mem::size_of;
 use publisher_common::{
     decide::{Workspace, errors::ErrorWorkspace},
     layout::{self, Class, ForwardKey, LocalKey, PublicationKey, ReplyKey},
+    rate::Bucket,
     reason::Reason,
     tables::Tables,
     wire::protocol,
@@ -60,6 +61,10 @@ static ERROR_WORK: PerCpuArray<ErrorWorkspace> = PerCpuArray::with_max_entries(1
 #[map]
 static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
 
+/// The errors of the host's own that this CPU may still send.
+#[map]
+static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
+
 /// This CPU's room for a decision.
 #[inline(always)]
 pub fn workspace<'a>() -> Option<&'a mut Workspace> {
@@ -76,6 +81,12 @@ pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
 #[inline(always)]
 pub fn chunk<'a>() -> Option<&'a mut Chunk> {
     shared(CHUNK.get_ptr_mut(0))
+}
+
+/// The errors that this CPU may still send.
+#[inline(always)]
+pub fn answers<'a>() -> Option<&'a mut Bucket> {
+    shared(ANSWERS.get_ptr_mut(0))
 }
 
 /// Counts a dropped packet.

@@ -9,7 +9,7 @@ mod random;
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use publisher_common::decide::Stop;
 use publisher_common::native::Outcome;
 use publisher_common::reason::Reason;
@@ -62,6 +62,9 @@ fn play(mirror: &mut Mirror, packets: u64, seed: u64) -> Result<()> {
     for (what, count) in &counts {
         println!("{count:>8}  {what}");
     }
+    let suppressed = format!("drop {}", Reason::AnswerSuppressed.name());
+    println!("{:>8}  {suppressed}", mirror.suppressed);
+    counts.insert(suppressed, mirror.suppressed);
     let count = |what: &str| counts.get(what).copied().unwrap_or(0);
     let rewritten = count("to the container") + count("to the client");
     ensure!(rewritten * 100 >= total * REWRITTEN, "{rewritten} of {total} were rewritten");
@@ -100,7 +103,10 @@ fn play_episode(
             }
             Step::Agreed(Outcome::ToClient(..)) => "to the client".into(),
             Step::Agreed(Outcome::Stop(Stop::Pass)) => "passed".into(),
-            Step::Agreed(Outcome::Stop(Stop::Drop(reason))) => format!("drop {}", reason.name()),
+            Step::Agreed(Outcome::Stop(Stop::Drop(reason)) | Outcome::Answered(_, reason)) => {
+                format!("drop {}", reason.name())
+            }
+            Step::Agreed(Outcome::Stop(Stop::Answer(answer))) => bail!("no answer: {answer:?}"),
             Step::Refused => "not taken by the kernel".into(),
             Step::Moved => "the clock moved".into(),
         };

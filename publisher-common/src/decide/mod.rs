@@ -30,6 +30,30 @@ pub enum Stop {
     Pass,
     /// It is ours, and is dropped.
     Drop(Reason),
+    /// It is ours, and is dropped; its sender is told.
+    Answer(Answer),
+}
+
+/// What the sender of a packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Answer {
+    /// The hop limit or TTL would reach 0.
+    TimeExceeded,
+    /// The next link doesn't carry a packet of this size.
+    TooBig,
+}
+
+impl Answer {
+    /// Why the packet itself was dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TimeExceeded => Reason::HopLimit,
+            Self::TooBig => Reason::TooBig,
+        }
+    }
 }
 
 /// What to do with a packet, or why nothing is done.

@@ -1,13 +1,15 @@
 //! A container's packet, at tc ingress of the host's side of its veth or of its bridge.
 
 use super::to_container::segment_limit;
-use super::{Decision, Stop, ToClient, Transport, Uplink, Workspace, close, establish};
+use super::{Answer, Decision, Stop, ToClient, Transport, Uplink, Workspace, close, establish};
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv6_header};
-use crate::wire::{IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
+use crate::wire::{
+    HEADER_GROWTH, IPV4_LENGTH, IPV6_MINIMUM_MTU, Ipv4Header, UDP_LENGTH, protocol, tcp_flags,
+};
 
 /// Which way of the translator a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,9 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         }
     };
 
+    if transport.protocol == protocol::UDP && exceeds_uplink(header, arrival, uplink, tables) {
+        return Err(Stop::Answer(Answer::TooBig));
+    }
     let Workspace { flow, reply, to_client, .. } = work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
@@ -135,6 +140,22 @@ pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 
+/// Whether a datagram that must not be fragmented is larger than the uplink carries (RFC 7915 §4.1). TCP's
+/// segments are held below that by their maximum size (rule S19).
+#[inline(always)]
+fn exceeds_uplink<T: Tables>(
+    header: &Ipv4Header,
+    arrival: &Arrival,
+    uplink: Uplink,
+    tables: &T,
+) -> bool {
+    let headers = (IPV4_LENGTH + UDP_LENGTH) as u32;
+    let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
+    wire > IPV6_MINIMUM_MTU
+        && header.must_not_fragment()
+        && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+}
+
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
 /// somebody else's.
 #[inline(always)]
@@ -157,7 +178,7 @@ fn check(header: &Ipv4Header, transport: &Transport, length: u32) -> Decision<()
         return Err(Stop::Drop(Reason::Truncated));
     }
     if header.ttl <= 1 {
-        return Err(Stop::Drop(Reason::HopLimit));
+        return Err(Stop::Answer(Answer::TimeExceeded));
     }
     if transport.unchecked {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));

@@ -1,12 +1,12 @@
 //! A client's packet, at tc ingress of an uplink.
 
-use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
+use super::{Answer, Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
 use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit};
-use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
+use crate::wire::{HEADER_GROWTH, IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
 use zerocopy::FromZeros;
 
 /// Extension headers that are walked before giving up.
@@ -102,7 +102,7 @@ pub fn decide<P: Packet, T: Tables>(
     // Read back rather than remembered: what differs between TCP and UDP would be followed by the
     // verifier through everything above, once for each.
     let transport = work.transport;
-    let Workspace { reply, route, to_container, .. } = work;
+    let Workspace { reply, route, to_container, told_mtu, .. } = work;
     let Some(link) = tables.link(route.link) else { return Err(Stop::Drop(Reason::TargetDown)) };
     let mss = if transport.has(tcp_flags::SYN) {
         let limit = segment_limit(link, arrival.ifindex, tables);
@@ -115,6 +115,11 @@ pub fn decide<P: Packet, T: Tables>(
             .with_mss(mss);
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(header.payload()) + IPV4_LENGTH as u32, headers);
+    // RFC 7915 §1.4: an IPv6 router never fragments. A link whose MTU isn't known sets no limit.
+    if wire > link.mtu && link.mtu != 0 {
+        *told_mtu = link.mtu.saturating_add(HEADER_GROWTH);
+        return Err(Stop::Answer(Answer::TooBig));
+    }
     // Sessions between the same two addresses start at different numbers.
     let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
     *to_container = ToContainer {
@@ -216,7 +221,7 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::Truncated));
     }
     if *hops <= 1 {
-        return Err(Stop::Drop(Reason::HopLimit));
+        return Err(Stop::Answer(Answer::TimeExceeded));
     }
     if transport.unchecked {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));

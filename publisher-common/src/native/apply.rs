@@ -3,8 +3,11 @@
 use super::{MemoryTables, SlicePacket};
 use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
-use crate::decide::{Exit, Stop, Uplink, Workspace, errors, to_client, to_container};
+use crate::decide::{
+    Answer, Decision, Exit, Stop, Uplink, Workspace, errors, to_client, to_container,
+};
 use crate::packet::Arrival;
+use crate::reason::Reason;
 use crate::translate::TransportRewrite;
 use crate::wire::protocol;
 use std::vec::Vec;
@@ -18,15 +21,20 @@ pub enum Outcome {
     ToContainer(Vec<u8>, Exit),
     /// It goes to the client.
     ToClient(Vec<u8>, Uplink),
+    /// It was dropped for this reason, and an error about it goes back.
+    Answered(Vec<u8>, Reason),
 }
 
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
+    let mut told_mtu = 0;
     let result = match to_container::classify(&packet) {
         to_container::Kind::Flow => {
             let mut work = Workspace::new();
-            to_container::decide(&packet, arrival, &mut work, tables).map(|()| {
+            let decided = to_container::decide(&packet, arrival, &mut work, tables);
+            told_mtu = work.told_mtu;
+            decided.map(|()| {
                 let to = &work.to_container;
                 Outcome::ToContainer(translate(bytes, 40, &to.header, &to.transport), to.exit)
             })
@@ -41,7 +49,22 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
         }
         to_container::Kind::Other => Err(Stop::Pass),
     };
-    result.unwrap_or_else(Outcome::Stop)
+    match result {
+        Ok(outcome) => outcome,
+        Err(Stop::Answer(answer)) => {
+            let mut work = ErrorWorkspace::new();
+            let made = errors::answer_client(&packet, arrival, (answer, told_mtu), &mut work);
+            answered(made, answer, &work)
+        }
+        Err(stop) => Outcome::Stop(stop),
+    }
+}
+
+fn answered(made: Decision<()>, answer: Answer, work: &ErrorWorkspace) -> Outcome {
+    match made {
+        Ok(()) => Outcome::Answered(work.error().to_vec(), answer.reason()),
+        Err(stop) => Outcome::Stop(stop),
+    }
 }
 
 /// What a container link's program does with an Ethernet frame; `BRIDGE` as in
@@ -67,7 +90,15 @@ pub fn from_container<const BRIDGE: bool>(
                 .map(|()| Outcome::ToClient(work.error().to_vec(), work.uplink))
         }
     });
-    result.unwrap_or_else(Outcome::Stop)
+    match result {
+        Ok(outcome) => outcome,
+        Err(Stop::Answer(answer)) => {
+            let mut work = ErrorWorkspace::new();
+            let made = errors::answer_container(&packet, arrival, answer, &mut work, tables);
+            answered(made, answer, &work)
+        }
+        Err(stop) => Outcome::Stop(stop),
+    }
 }
 
 fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite) -> Vec<u8> {

@@ -170,7 +170,7 @@ impl Traffic {
     }
 
     fn body(&mut self, protocol: u8, from_client: bool) -> Body {
-        let payload = self.random.pick(&[0, 0, 1, 7, 64, 1_207, 1_208, 1_209, 1_400]);
+        let payload = self.random.pick(&[0, 0, 1, 7, 64, 1_207, 1_208, 1_209, 1_400, 1_455]);
         if protocol == protocol::UDP {
             return Body::Udp { payload };
         }

@@ -1,6 +1,7 @@
 //! The decisions over whole packets: built with etherparse, and judged by it.
 
 mod aliases;
+mod answers;
 mod closing;
 mod error_contents;
 mod errors;
