@@ -1,6 +1,7 @@
 //! The loaded programs and the native core side by side: the same tables, the same packets, and the
 //! same results or a failure.
 
+mod judge;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -19,13 +20,15 @@ use publisher_common::layout::{
 use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
-use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
+use publisher_common::wire::ETHERNET_LENGTH;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
+use crate::test_run::{self, DROP, Input};
+use judge::{expected, is, is_error, is_stub};
 use tables::{clear, fill, same, tables};
 
-use crate::test_run::{self, DROP, Input, PASS, REDIRECT};
+pub use judge::hex;
 
 /// Hardware address of every device of the mirror's namespace.
 pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
@@ -313,47 +316,4 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
         Hook::Bridge => from_container::<true>(bytes, arrival, tables),
         _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
     }
-}
-
-/// Length and bytes of a frame, as far as its headers go.
-pub fn hex(frame: &[u8]) -> String {
-    let shown = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{} bytes {shown}", frame.len())
-}
-
-fn is(error: &std::io::Error, number: i32) -> bool {
-    error.raw_os_error() == Some(number)
-}
-
-/// Whether a frame holds ICMP of either family.
-fn is_error(bytes: &[u8]) -> bool {
-    match bytes.get(12..14) {
-        Some([0x86, 0xdd]) => bytes.get(20) == Some(&protocol::ICMPV6),
-        _ => bytes.get(23) == Some(&protocol::ICMP),
-    }
-}
-
-/// Whether a frame ends before its network header does.
-fn is_stub(bytes: &[u8]) -> bool {
-    let least = match bytes.get(12..14) {
-        Some([0x86, 0xdd]) => IPV6_LENGTH,
-        Some([8, 0]) => IPV4_LENGTH,
-        _ => 1,
-    };
-    bytes.len() < ETHERNET_LENGTH + least
-}
-
-/// The verdict and the frame that an outcome comes to.
-fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
-    let (packet, ethertype) = match outcome {
-        Outcome::Stop(Stop::Pass) => return (PASS, bytes.to_vec()),
-        Outcome::Stop(_) => return (DROP, bytes.to_vec()),
-        Outcome::ToContainer(packet, _) => (packet, [8, 0]),
-        Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
-        Outcome::Answered(packet, _) => {
-            let frame = [&bytes[6..12], &bytes[..6], &bytes[12..14], packet].concat();
-            return (REDIRECT, frame);
-        }
-    };
-    (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
 }

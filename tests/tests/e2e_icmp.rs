@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use publisher_tests::case;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
-use publisher_tests::topology::{HOST, Options, client_address, host};
+use publisher_tests::topology::{HOST, HOST_TUNNEL, Options, TUNNEL, client_address, host};
 use publisher_tests::traffic::frames;
 use publisher_tests::traffic::raw::{Capture, Frame};
 use publisher_tests::traffic::udp;
@@ -145,6 +145,32 @@ fn h3_a_client_is_told_of_used_up_hops() {
 #[test]
 fn h3_a_client_is_told_of_used_up_hops_with_offloads_off() {
     used_up_hops_are_told(false);
+}
+
+#[test]
+fn h3_a_client_of_an_uplink_without_ethernet_is_told_too() {
+    case::run(|case| {
+        let lab = Lab::with(case, Options { tun: true, ..Options::default() })?;
+        let _server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        lab.daemon.add("8080/udp", TARGET)?;
+        let tunnel = lab.net.tunnel.as_ref().context("a tunnel")?;
+        let outside = Capture::start(tunnel, "tun0")?;
+        let socket = udp::client(tunnel, 0)?;
+        let to = (HOST_TUNNEL, 8080).into();
+        SockRef::from(&socket).set_unicast_hops_v6(1)?;
+        socket.send_to(b"one hop", to)?;
+        let told = |frame: &Frame| {
+            let bytes = &frame.bytes;
+            !frame.outgoing
+                && bytes.get(6) == Some(&58)
+                && bytes.get(40..42) == Some(&[3, 0])
+                && frames::checksum(HOST_TUNNEL, TUNNEL, 58, &bytes[40..]) == 0
+        };
+        outside.wait_for(SOON, told).context("no time exceeded outside")?;
+        SockRef::from(&socket).set_unicast_hops_v6(2)?;
+        udp::ask(&socket, to, b"two hops")?;
+        Ok(())
+    });
 }
 
 fn a_full_ipv4_packet_doesnt_fit(offloads: bool) {

@@ -3,6 +3,7 @@
 mod aliases;
 mod answers;
 mod closing;
+mod error_checks;
 mod error_contents;
 mod errors;
 mod gateway;
