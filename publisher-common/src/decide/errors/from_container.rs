@@ -125,7 +125,7 @@ pub(super) fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool
 
 /// What must hold of an error about a session; notes what the client's is made of.
 ///
-/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 §4.2, REQ-3a).
+/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 REQ-3 a).
 #[inline(never)]
 fn read<P: Packet>(packet: &P, work: &mut ErrorWorkspace) -> Decision<()> {
     let Some(outer) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };

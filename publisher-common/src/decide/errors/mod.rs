@@ -1,7 +1,7 @@
 //! ICMP errors about sessions, translated both ways; errors about anything else are the host's.
 //!
 //! The session is looked for wherever it may be: established, half-open, closing. An error changes
-//! none (RFC 5508 §4.2, REQ-6; RFC 5382 §7, REQ-10): anybody on the path can send one.
+//! none (RFC 5508 REQ-6, RFC 5382 REQ-10): anybody on the path can send one.
 
 mod answer;
 mod copy;
