@@ -17,6 +17,7 @@ pub mod layout;
 #[cfg(any(test, feature = "std"))]
 pub mod native;
 pub mod packet;
+pub mod rate;
 pub mod reason;
 pub mod tables;
 pub mod translate;

@@ -81,6 +81,10 @@ reasons! {
     IcmpChecksum = 23, "icmp_checksum";
     /// An ICMP error about a fragment.
     IcmpFragment = 24, "icmp_fragment";
+    /// A packet larger than the next link carries; its sender is told (RFC 7915 §4.1, RFC 8200 §5).
+    TooBig = 25, "too_big";
+    /// An ICMP error of the host's own that wasn't sent, after many others (RFC 4443 §2.4).
+    AnswerSuppressed = 26, "answer_suppressed";
 }
 
 #[cfg(test)]

@@ -227,6 +227,13 @@ pub fn leave_by(uplink: Uplink) -> i32 {
     redirected(action)
 }
 
+/// Sends the packet out of the interface that it came in on.
+#[inline(always)]
+pub fn back_out(ifindex: u32) -> i32 {
+    // SAFETY: as in `leave`.
+    redirected(unsafe { bpf_redirect(ifindex, 0) })
+}
+
 #[inline(always)]
 fn redirected(action: i64) -> i32 {
     if action == TC_ACT_REDIRECT as i64 {

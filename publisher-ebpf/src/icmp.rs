@@ -1,25 +1,114 @@
-//! ICMP errors about sessions: an error of the other family in the packet's place.
+//! ICMP errors about sessions: an error of the other family in the packet's place, or one of the host's
+//! own that goes back to the sender.
 
-use crate::apply::{FAILED, add_ethernet, leave, leave_by, set_ethertype};
-use crate::maps::{self, Kernel};
-use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window};
+use crate::apply::{FAILED, add_ethernet, back_out, drop_packet, leave, leave_by, set_ethertype};
+use crate::maps::{self, Kernel, count_drop};
+use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, window};
 use aya_ebpf::{
-    bindings::BPF_F_RECOMPUTE_CSUM,
+    bindings::{BPF_F_RECOMPUTE_CSUM, TC_ACT_SHOT},
     helpers::generated::{
-        bpf_csum_diff, bpf_skb_change_proto, bpf_skb_change_tail, bpf_skb_load_bytes,
-        bpf_skb_store_bytes,
+        bpf_csum_diff, bpf_ktime_get_ns, bpf_skb_change_proto, bpf_skb_change_tail,
+        bpf_skb_load_bytes, bpf_skb_store_bytes,
     },
     programs::TcContext,
 };
 use core::{cmp::min, hint::black_box, ptr::null_mut};
 use publisher_common::{
     decide::{
-        Stop,
+        Answer, Stop,
         errors::{self, ErrorWorkspace},
     },
     packet::LONGEST_SUM,
+    reason::Reason,
     wire::ETHERNET_LENGTH,
 };
+
+/// Tells a client what became of its packet, if that may be said now.
+#[inline(never)]
+pub fn answer_client<const L2: usize>(context: &TcContext, answer: Answer) -> i32 {
+    count_drop(answer.reason());
+    let Some(packet) = Window::<L2>::of_client(context) else { return shot() };
+    let Some(work) = maps::error_workspace() else { return shot() };
+    if !may_answer() {
+        return drop_packet(Reason::AnswerSuppressed);
+    }
+    let mtu = maps::workspace().map_or(0, |work| work.told_mtu);
+    if errors::answer_client(&packet, &packet.arrival(), (answer, mtu), work).is_err() {
+        return shot();
+    }
+    send_back::<L2>(context, work)
+}
+
+/// Tells a container what became of its packet, if that may be said now.
+#[inline(never)]
+pub fn answer_container(context: &TcContext, answer: Answer) -> i32 {
+    count_drop(answer.reason());
+    let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else { return shot() };
+    let Some(work) = maps::error_workspace() else { return shot() };
+    if !may_answer() {
+        return drop_packet(Reason::AnswerSuppressed);
+    }
+    let mut tables = Kernel::new(context);
+    let arrival = packet.arrival();
+    if errors::answer_container(&packet, &arrival, answer, work, &mut tables).is_err() {
+        return shot();
+    }
+    send_back::<ETHERNET_LENGTH>(context, work)
+}
+
+/// The verdict of a drop that has been counted.
+#[inline(always)]
+const fn shot() -> i32 {
+    TC_ACT_SHOT as i32
+}
+
+/// Whether one more error of the host's own may be sent by this CPU.
+#[inline(always)]
+fn may_answer() -> bool {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    maps::answers().is_some_and(|bucket| bucket.take(now))
+}
+
+/// Puts the error that was made in the packet's place, and sends it out where the packet came in.
+///
+/// A packet whose checksum its sender left to an offload keeps that mark, which no helper takes off: a
+/// device that completes it damages the error, which is then lost. Between veth ends nobody does.
+#[inline(always)]
+fn send_back<const L2: usize>(context: &TcContext, work: &ErrorWorkspace) -> i32 {
+    let skb = context.skb.skb.cast();
+    let Some(length) = bounded(work.length, work.message.len()) else {
+        return drop_packet(Reason::HelperFailed);
+    };
+    // SAFETY: `context` is the program's own; no pointer into the packet is kept. The helper reads
+    // `length` bytes of the message, which has them.
+    unsafe {
+        if bpf_skb_change_tail(skb, L2 as u32 + length, 0) != 0
+            || bpf_skb_store_bytes(
+                skb,
+                L2 as u32,
+                work.message.as_ptr().cast(),
+                length,
+                u64::from(BPF_F_RECOMPUTE_CSUM),
+            ) != 0
+        {
+            return drop_packet(Reason::HelperFailed);
+        }
+    }
+    if L2 == ETHERNET_LENGTH {
+        let Some(addresses) = window::<12>(context, 0) else {
+            return drop_packet(Reason::HelperFailed);
+        };
+        // SAFETY: `window` has checked the bounds.
+        let [a, b, c, d, e, f, destination @ ..] = unsafe { *addresses };
+        let [g, h, i, j, k, l] = destination;
+        // SAFETY: as above.
+        unsafe { *addresses = [g, h, i, j, k, l, a, b, c, d, e, f] };
+    }
+    // SAFETY: the kernel hands a valid __sk_buff to a classifier.
+    let ifindex = unsafe { (*context.skb.skb).ifindex };
+    back_out(ifindex)
+}
 
 /// Bytes that are summed at once: older kernels (before 6.13) take no more.
 pub const CHUNK: usize = 512;
@@ -67,10 +156,7 @@ fn replace<const L2: usize>(
     work: &ErrorWorkspace,
 ) -> Result<(), Stop> {
     let skb = context.skb.skb.cast();
-    let length = work.length;
-    if length == 0 || length > work.message.len() as u32 {
-        return Err(FAILED);
-    }
+    let Some(length) = bounded(work.length, work.message.len()) else { return Err(FAILED) };
     // SAFETY: `context` is the program's own; no pointer into the packet is kept. The helper reads
     // `length` bytes of the message, which has them.
     unsafe {
@@ -90,6 +176,14 @@ fn replace<const L2: usize>(
     set_ethertype::<L2>(context, ethertype)
 }
 
+/// `length`, if it lies between 1 and `limit`, both of which the verifier then knows. Old ones learn no
+/// lower bound from a comparison with 0, only from the addition.
+#[inline(always)]
+fn bounded(length: u32, limit: usize) -> Option<u32> {
+    let last = black_box(u64::from(length.wrapping_sub(1)));
+    if last < limit as u64 { Some(last as u32 + 1) } else { None }
+}
+
 /// Copies `length` bytes of the packet, link-layer header included, to `into`.
 #[inline(always)]
 pub fn copy<const N: usize>(
@@ -101,9 +195,7 @@ pub fn copy<const N: usize>(
     if length == 0 {
         return true;
     }
-    if length > N as u32 {
-        return false;
-    }
+    let Some(length) = bounded(length, N) else { return false };
     // SAFETY: the helper writes `length` bytes, which there is room for, or fails.
     unsafe {
         bpf_skb_load_bytes(context.skb.skb.cast(), offset, into.as_mut_ptr().cast(), length) == 0
@@ -130,15 +222,14 @@ pub fn sum(context: &TcContext, offset: u32, length: u32) -> Option<u32> {
     Some(sum as u32)
 }
 
-/// Adds the sum of a chunk, or of `length` bytes where they are fewer; negative where they aren't there.
+/// Adds the sum of a chunk, or of `length` bytes where they are fewer, but at least one; negative where
+/// they aren't there.
 #[inline(never)]
 fn sum_chunk(context: &TcContext, offset: u32, length: u32, seed: i64) -> i64 {
     let Some(Chunk(room)) = maps::chunk() else { return -1 };
-    // Masked so that the verifier knows a bound; it forgets what came of a comparison.
-    let length = black_box(min(length, CHUNK as u32)) & (2 * CHUNK as u32 - 1);
-    if length == 0 {
-        return seed;
-    }
+    // Masked so that the verifier knows both bounds; it forgets what came of a comparison.
+    let last = black_box(min(length, CHUNK as u32).wrapping_sub(1)) & (CHUNK as u32 - 1);
+    let length = last + 1;
     // The word that the end lies in is summed whole.
     let whole = (length + 3) & !3;
     let room = room.as_mut_ptr();

@@ -19,9 +19,14 @@ use apply::{drop_packet, pass};
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use maps::Kernel;
 use publisher_common::decide::to_container::Extended;
-use publisher_common::decide::{Stop, to_client, to_container};
+use publisher_common::decide::{Answer, Stop, to_client, to_container};
 use publisher_common::wire::ETHERNET_LENGTH;
 use window::{NEXT_HEADER, PROTOCOL, Window};
+
+/// Beside all actions of the kernel's: the client is to be told that its packet's time is over.
+const TELL_TIME_EXCEEDED: i32 = 1_000;
+/// The client is to be told that its packet is too big.
+const TELL_TOO_BIG: i32 = 1_001;
 
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
@@ -38,45 +43,72 @@ pub fn uplink_raw(context: TcContext) -> i32 {
 /// Containers' packets, from the host's side of a veth.
 #[classifier]
 pub fn container_veth(context: TcContext) -> i32 {
-    verdict(from_container::<false>(&context))
+    container_verdict(&context, from_container::<false>(&context))
 }
 
 /// Containers' packets, from a bridge.
 #[classifier]
 pub fn container_bridge(context: TcContext) -> i32 {
-    verdict(from_container::<true>(&context))
+    container_verdict(&context, from_container::<true>(&context))
 }
 
+/// What comes back from a function that handles a client's packet: an action, or that its sender is to
+/// be told. A number, since a `Result` would come by way of the stack; and told by the caller, since
+/// all the functions that are active share one stack.
 #[inline(always)]
-fn verdict(result: Result<i32, Stop>) -> i32 {
+fn number(result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
         Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
+        Err(Stop::TimeExceeded) => TELL_TIME_EXCEEDED,
+        Err(Stop::TooBig) => TELL_TOO_BIG,
+    }
+}
+
+#[inline(always)]
+fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
+    match result {
+        Ok(action) => action,
+        Err(Stop::Pass) => pass(),
+        Err(Stop::Drop(reason)) => drop_packet(reason),
+        Err(Stop::TimeExceeded) => icmp::answer_container(context, Answer::TimeExceeded),
+        Err(Stop::TooBig) => icmp::answer_container(context, Answer::TooBig),
     }
 }
 
 #[inline(always)]
 fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
     let Some(packet) = Window::<L2>::of_client(context) else { return pass() };
-    match to_container::classify(&packet) {
-        to_container::Kind::Flow => flow::<L2>(context, true),
-        to_container::Kind::Extended => flow::<L2>(context, false),
+    let kind = to_container::classify(&packet);
+    match kind {
+        to_container::Kind::Flow | to_container::Kind::Extended => {
+            told::<L2>(context, flow::<L2>(context, kind == to_container::Kind::Flow))
+        }
         to_container::Kind::Error => client_error::<L2>(context),
         to_container::Kind::Other => pass(),
     }
 }
 
-/// TCP and UDP. Beside [`icmp`], not before it: all the functions that are active share one stack.
-/// A number comes back, since a `Result` would come by way of the stack.
+/// Tells a client what became of its packet, where that is what `number` asks for.
+#[inline(always)]
+fn told<const L2: usize>(context: &TcContext, number: i32) -> i32 {
+    match number {
+        TELL_TIME_EXCEEDED => icmp::answer_client::<L2>(context, Answer::TimeExceeded),
+        TELL_TOO_BIG => icmp::answer_client::<L2>(context, Answer::TooBig),
+        action => action,
+    }
+}
+
+/// TCP and UDP.
 #[inline(never)]
 fn flow<const L2: usize>(context: &TcContext, plain: bool) -> i32 {
-    verdict(try_flow::<L2>(context, plain))
+    number(try_flow::<L2>(context, plain))
 }
 
 #[inline(never)]
 fn client_error<const L2: usize>(context: &TcContext) -> i32 {
-    verdict(icmp::from_client::<L2>(context))
+    number(icmp::from_client::<L2>(context))
 }
 
 #[inline(always)]

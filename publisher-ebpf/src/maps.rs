@@ -15,6 +15,7 @@ use core::mem::size_of;
 use publisher_common::{
     decide::{Way, Workspace, errors::ErrorWorkspace},
     layout::{self, Class, Datagram, ForwardKey, FragmentKey, LocalKey, PublicationKey, ReplyKey},
+    rate::Bucket,
     reason::Reason,
     tables::Tables,
     translate::Piece,
@@ -85,6 +86,10 @@ pub fn piece_room<'a>() -> Option<&'a mut PieceRoom> {
 #[map]
 static CHUNK: PerCpuArray<Chunk> = PerCpuArray::with_max_entries(1, 0);
 
+/// The errors of the host's own that this CPU may still send.
+#[map]
+static ANSWERS: PerCpuArray<Bucket> = PerCpuArray::with_max_entries(1, 0);
+
 /// This CPU's room for a decision.
 #[inline(always)]
 pub fn workspace<'a>() -> Option<&'a mut Workspace> {
@@ -101,6 +106,12 @@ pub fn error_workspace<'a>() -> Option<&'a mut ErrorWorkspace> {
 #[inline(always)]
 pub fn chunk<'a>() -> Option<&'a mut Chunk> {
     shared(CHUNK.get_ptr_mut(0))
+}
+
+/// The errors that this CPU may still send.
+#[inline(always)]
+pub fn answers<'a>() -> Option<&'a mut Bucket> {
+    shared(ANSWERS.get_ptr_mut(0))
 }
 
 /// Counts a dropped packet.

@@ -85,6 +85,7 @@ fn play(mirror: &mut Mirror, packets: u64, seed: u64) -> Result<()> {
         play_episode(mirror, random, checked, &mut counts)
             .with_context(|| format!("episode {episode}"))?;
     }
+    counts.note_suppressed(mirror.suppressed);
     let (elapsed, total) = (start.elapsed(), counts.total());
     let rate = total as f64 / elapsed.as_secs_f64();
     println!("{total} packets in {elapsed:.1?} ({rate:.0} a second), {episode} sets of tables");

@@ -21,6 +21,7 @@ mod work;
 use crate::layout::{Link, link_flags};
 use crate::reason::Reason;
 use crate::translate::TransportRewrite;
+use core::mem::size_of;
 use zerocopy::FromZeros;
 
 pub use extension::{Extras, Fragment};
@@ -35,6 +36,48 @@ pub enum Stop {
     Pass,
     /// It is ours, and is dropped.
     Drop(Reason),
+    /// It is ours, and is dropped; its sender is told [`Answer::TimeExceeded`].
+    TimeExceeded,
+    /// It is ours, and is dropped; its sender is told [`Answer::TooBig`].
+    TooBig,
+}
+
+impl Stop {
+    /// What the packet's sender is told. A function rather than a variant's value: with one value
+    /// among the variants, a `Stop` has four bytes, and comes back in a register.
+    #[inline(always)]
+    #[must_use]
+    pub const fn answer(self) -> Option<Answer> {
+        match self {
+            Self::TimeExceeded => Some(Answer::TimeExceeded),
+            Self::TooBig => Some(Answer::TooBig),
+            Self::Pass | Self::Drop(_) => None,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Decision<()>>() == 4);
+
+/// What the sender of a packet is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Answer {
+    /// The hop limit or TTL would reach 0.
+    TimeExceeded,
+    /// The next link doesn't carry a packet of this size.
+    TooBig,
+}
+
+impl Answer {
+    /// Why the packet itself was dropped.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::TimeExceeded => Reason::HopLimit,
+            Self::TooBig => Reason::TooBig,
+        }
+    }
 }
 
 /// What to do with a packet, or why nothing is done.

@@ -12,7 +12,10 @@ use crate::tables::Tables;
 use crate::translate::{
     MssPatch, TransportRewrite, clamp_mss, fragment_header, ipv6_header, pieces,
 };
-use crate::wire::{FRAGMENT_LENGTH, IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
+use crate::wire::{
+    FRAGMENT_LENGTH, HEADER_GROWTH, IPV4_LENGTH, IPV6_MINIMUM_MTU, Ipv4Header, UDP_LENGTH,
+    protocol, tcp_flags,
+};
 
 /// Which way of the translator a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +133,10 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         first_fragment(work, tables)?;
     }
 
+    let may_exceed = transport.protocol == protocol::UDP && !fragment.is_some;
+    if may_exceed && exceeds_uplink(header, arrival, uplink, tables) {
+        return Err(Stop::TooBig);
+    }
     let Workspace { flow, reply, transport, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
@@ -223,7 +230,11 @@ fn later_fragment<const BRIDGE: bool, P: Packet, T: Tables>(
     };
     let link = known.link;
     check_link::<BRIDGE, P>(packet, arrival, link, tables.link(link.index))?;
-    check_header(bytes, work)?;
+    // No error is sent about a fragment that isn't the first (RFC 7915 §4.4).
+    match check_header(bytes, work) {
+        Err(Stop::TimeExceeded) => return Err(Stop::Drop(Reason::HopLimit)),
+        other => other?,
+    }
     let payload = header.total().wrapping_sub(header.length());
     if let Err(stop) = fragments::follow(Way::Out, payload, work, tables) {
         return Err(if stop == Stop::Pass { miss(header, tables) } else { stop });
@@ -261,6 +272,22 @@ fn set_fragment(
 #[inline(always)]
 pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
+}
+
+/// Whether a datagram that must not be fragmented is larger than the uplink carries (RFC 7915 §4.1). TCP's
+/// segments are held below that by their maximum size (rule S19).
+#[inline(always)]
+fn exceeds_uplink<T: Tables>(
+    header: &Ipv4Header,
+    arrival: &Arrival,
+    uplink: Uplink,
+    tables: &T,
+) -> bool {
+    let headers = (IPV4_LENGTH + UDP_LENGTH) as u32;
+    let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
+    wire > IPV6_MINIMUM_MTU
+        && header.must_not_fragment()
+        && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
 }
 
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
@@ -304,7 +331,7 @@ fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::Ipv4Options));
     }
     if header.ttl <= 1 {
-        return Err(Stop::Drop(Reason::HopLimit));
+        return Err(Stop::TimeExceeded);
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::tables::Tables;
 use crate::translate::{
     Fragmentation, MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit,
 };
-use crate::wire::{IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
+use crate::wire::{HEADER_GROWTH, IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
 use zerocopy::FromZeros;
 
 /// Longest payload whose IPv4 packet's length still fits in 16 bits.
@@ -117,16 +117,21 @@ pub fn decide<P: Packet, T: Tables>(
     } else {
         MssPatch::NONE
     };
-    let Workspace { reply, route, extras, to_container, .. } = work;
+    let Workspace { reply, route, extras, to_container, told_mtu, .. } = work;
     let rewrite =
         TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
             .with_mss(mss);
     let payload = header.payload().wrapping_sub(extras.length);
+    let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
+    let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
+    // RFC 7915 §1.4: an IPv6 router never fragments. A link whose MTU isn't known sets no limit.
+    if wire > link.mtu && link.mtu != 0 {
+        *told_mtu = link.mtu.saturating_add(HEADER_GROWTH);
+        return Err(Stop::TooBig);
+    }
     let fragmentation = if extras.fragment.is_some {
         Fragmentation::of_fragment(&extras.fragment)
     } else {
-        let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
-        let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
         // Sessions between the same two addresses start at different numbers.
         let identification = route.number.wrapping_add(u16::from_be_bytes(reply.alias_port));
         Fragmentation::of_whole(wire, identification)
@@ -228,6 +233,9 @@ fn later_fragment<T: Tables>(
     let Some(link) = tables.link(datagram.link.index) else {
         return Err(Stop::Drop(Reason::TargetGone));
     };
+    if u32::from(payload) + IPV4_LENGTH as u32 > link.mtu && link.mtu != 0 {
+        return Err(Stop::Drop(Reason::TooBig));
+    }
     let fragmentation = Fragmentation::of_fragment(&extras.fragment);
     *to_container = ToContainer {
         header: ipv4_header(header, &datagram.reply, payload, fragmentation),
@@ -273,7 +281,7 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
         _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
     }
     if *hops <= 1 {
-        return Err(Stop::Drop(Reason::HopLimit));
+        return Err(Stop::TimeExceeded);
     }
     if transport.unchecked {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));

@@ -45,6 +45,8 @@ pub struct Workspace {
     pub to_container: ToContainer,
     /// The decision about a container's packet.
     pub to_client: ToClient,
+    /// The size that a client is told with [`super::Answer::TooBig`].
+    pub told_mtu: u32,
     /// A new entry.
     pub(super) transient: Transient,
     /// A new entry.

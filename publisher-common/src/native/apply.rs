@@ -4,8 +4,11 @@ use super::{MemoryTables, SlicePacket};
 use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
 use crate::decide::to_container::Extended;
-use crate::decide::{Exit, Stop, ToClient, Uplink, Workspace, errors, to_client, to_container};
+use crate::decide::{
+    Answer, Decision, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client, to_container,
+};
 use crate::packet::Arrival;
+use crate::reason::Reason;
 use crate::translate::{Piece, TransportRewrite, piece};
 use crate::wire::protocol;
 use std::vec::Vec;
@@ -21,11 +24,14 @@ pub enum Outcome {
     ToClient(Vec<u8>, Uplink),
     /// It goes to the client in pieces, in this order.
     Pieces(Vec<Vec<u8>>, Uplink),
+    /// It was dropped for this reason, and an error about it goes back.
+    Answered(Vec<u8>, Reason),
 }
 
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
+    let mut told_mtu = 0;
     let result = match to_container::classify(&packet) {
         kind @ (to_container::Kind::Flow | to_container::Kind::Extended) => {
             let mut work = Workspace::new();
@@ -39,6 +45,7 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
                 Extended::Flow => to_container::decide(&packet, arrival, &mut work, tables),
                 Extended::Fragment => Ok(()),
             });
+            told_mtu = work.told_mtu;
             decided.map(|()| {
                 let to = &work.to_container;
                 let old = 40 + usize::from(to.extra);
@@ -52,7 +59,22 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
         }
         to_container::Kind::Other => Err(Stop::Pass),
     };
-    result.unwrap_or_else(Outcome::Stop)
+    match result {
+        Ok(outcome) => outcome,
+        Err(stop) => {
+            let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
+            let mut work = ErrorWorkspace::new();
+            let made = errors::answer_client(&packet, arrival, (answer, told_mtu), &mut work);
+            answered(made, answer, &work)
+        }
+    }
+}
+
+fn answered(made: Decision<()>, answer: Answer, work: &ErrorWorkspace) -> Outcome {
+    match made {
+        Ok(()) => Outcome::Answered(work.error().to_vec(), answer.reason()),
+        Err(stop) => Outcome::Stop(stop),
+    }
 }
 
 /// What a container link's program does with an Ethernet frame; `BRIDGE` as in
@@ -86,7 +108,15 @@ pub fn from_container<const BRIDGE: bool>(
                 .map(|()| Outcome::ToClient(work.error().to_vec(), work.uplink))
         }
     });
-    result.unwrap_or_else(Outcome::Stop)
+    match result {
+        Ok(outcome) => outcome,
+        Err(stop) => {
+            let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
+            let mut work = ErrorWorkspace::new();
+            let made = errors::answer_container(&packet, arrival, answer, &mut work, tables);
+            answered(made, answer, &work)
+        }
+    }
 }
 
 /// A container's packet as the client gets it, in one piece or several.

@@ -136,6 +136,13 @@ impl Ipv4Header {
         u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
     }
 
+    /// Whether "don't fragment" is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn must_not_fragment(&self) -> bool {
+        u16::from_be_bytes(self.flags_offset) & Self::DONT_FRAGMENT != 0
+    }
+
     /// Whether its payload is the start of the packet's, where the ports are.
     #[inline(always)]
     #[must_use]

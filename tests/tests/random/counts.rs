@@ -55,7 +55,11 @@ pub fn verdict(step: &Step) -> String {
         Step::Agreed(Outcome::Pieces(..)) => PIECES_TO_CLIENT.into(),
         Step::Agreed(Outcome::ToClient(..)) => TO_CLIENT.into(),
         Step::Agreed(Outcome::Stop(Stop::Pass)) => PASSED.into(),
-        Step::Agreed(Outcome::Stop(Stop::Drop(reason))) => drop_for(*reason),
+        Step::Agreed(Outcome::Stop(Stop::Drop(reason)) | Outcome::Answered(_, reason)) => {
+            drop_for(*reason)
+        }
+        Step::Agreed(Outcome::Stop(Stop::TimeExceeded)) => drop_for(Reason::HopLimit),
+        Step::Agreed(Outcome::Stop(Stop::TooBig)) => drop_for(Reason::TooBig),
         Step::Refused => "not taken by the kernel".into(),
         Step::Moved => MOVED.into(),
     }
@@ -75,6 +79,12 @@ impl Counts {
         let count = self.0.entry(verdict.to_owned()).or_default();
         *count += 1;
         *count
+    }
+
+    /// Takes in how many errors weren't sent, after many others: the kernel's clock decides that, and
+    /// the packets have verdicts of their own.
+    pub fn note_suppressed(&mut self, count: u64) {
+        self.0.insert(drop_for(Reason::AnswerSuppressed), count);
     }
 
     /// Frames in all.

@@ -2,12 +2,13 @@
 
 pub mod counts;
 pub mod episode;
+mod errors;
 mod fragments;
 mod frames;
 mod oddities;
 
 use episode::Event;
-use frames::{Body, Embedding, client_error, client_packet, container_error, container_packet};
+use frames::{Body, client_packet, container_packet};
 use publisher::datapath::Hook;
 use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags};
 use publisher_common::native::{Outcome, samples};
@@ -202,7 +203,7 @@ impl Traffic {
     }
 
     fn body(&mut self, protocol: u8, from_client: bool) -> Body {
-        let payload = self.random.pick(&[0, 0, 1, 7, 64, 1_207, 1_208, 1_209, 1_400]);
+        let payload = self.random.pick(&[0, 0, 1, 7, 64, 1_207, 1_208, 1_209, 1_400, 1_455]);
         if protocol == protocol::UDP {
             return Body::Udp { payload };
         }
@@ -264,68 +265,6 @@ impl Traffic {
             (false, true) => (Hook::Bridge, BRIDGED_MAC),
             (true, false) => (Hook::Bridge, samples::TARGET_MAC),
             (true, true) => (self.random.pick(&[Hook::Veth, Hook::Bridge]), samples::TARGET_MAC),
-        }
-    }
-
-    fn error_of_client(&mut self) -> Vec<u8> {
-        let flow = self.flow();
-        let kind = self.random.pick(&[2u8, 2, 1, 1, 3, 4, 128, 135]);
-        let code = self.random.pick(&[0u8, 0, 1, 2, 3, 4, 5]);
-        let mut second = match kind {
-            2 => self.random.pick(&[0u32, 1_279, 1_280, 1_400, 65_556, u32::MAX]),
-            4 => self.random.below(48) as u32,
-            _ => 0,
-        };
-        let length = self.random.pick(&[48usize, 57, 60, 500, 1_000, 1_232]);
-        let mut embedding = Embedding::of(length);
-        if matches!(kind, 1 | 3) && self.random.percent(30) {
-            let units = self.random.pick(&[1u32, 15, 16, 17, 20, 140, 255]);
-            second = units << 24;
-            self.extend_error(&mut embedding, units as usize * 8);
-        }
-        if self.random.percent(8) {
-            embedding.fragment = Some(self.random.pick(&[0u16, 1, 8, 9]));
-        }
-        let mut bytes = client_error(&flow, (kind, code), second, &embedding);
-        self.spoil(&mut bytes, IPV6_LENGTH);
-        bytes
-    }
-
-    fn error_of_container(&mut self) -> (Hook, Vec<u8>) {
-        let reply = self.reply();
-        let kind = self.random.pick(&[3u8, 3, 3, 11, 12, 4, 5, 8]);
-        let code = self.random.pick(&[4u8, 4, 3, 0, 1, 2, 9, 13, 14, 16]);
-        let mtu = self.random.pick(&[0u16, 576, 1_260, 1_400, u16::MAX]);
-        let [high, low] = mtu.to_be_bytes();
-        let pointer = if kind == 12 { self.random.below(24) as u8 } else { 0 };
-        let length = self.random.pick(&[28usize, 28, 37, 38, 548, 1_300]);
-        let (mut embedding, mut units) = (Embedding::of(length), 0);
-        if self.random.percent(30) {
-            units = self.random.pick(&[1u8, 31, 32, 33, 40, 137, 255]);
-            self.extend_error(&mut embedding, usize::from(units) * 4);
-        }
-        if self.random.percent(8) {
-            embedding.fragment = Some(self.random.pick(&[0x2000u16, 0x2001, 1, 0x4000]));
-        }
-        let (hook, source) = self.link_of(&reply);
-        let second = [pointer, units, high, low];
-        let mut bytes = container_error(&reply, source, (kind, code), second, &embedding);
-        self.spoil(&mut bytes, IPV4_LENGTH);
-        (hook, bytes)
-    }
-
-    /// Puts an extension behind the embedded packet, mostly where the error says that it is.
-    fn extend_error(&mut self, embedding: &mut Embedding, declared: usize) {
-        embedding.extension = self.random.pick(&[0usize, 3, 4, 12, 13, 300, 450]);
-        if self.random.percent(80) {
-            embedding.length = declared.clamp(48, 1_300);
-        }
-    }
-
-    /// Makes the checksum of an error wrong, sometimes.
-    fn spoil(&mut self, bytes: &mut [u8], header: usize) {
-        if self.random.percent(6) {
-            bytes[ETHERNET_LENGTH + header + 2] ^= 0x10;
         }
     }
 

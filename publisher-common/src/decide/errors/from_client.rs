@@ -140,7 +140,7 @@ fn is_at<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool {
 
 /// What must hold of an error about a session; notes what the container's is made of.
 ///
-/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 §4.2, REQ-3a).
+/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 REQ-3 a).
 #[inline(never)]
 fn read<P: Packet>(packet: &P, work: &mut ErrorWorkspace) -> Decision<()> {
     let Some(outer) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };

@@ -96,13 +96,13 @@ fn unowned<P: Packet, T: Tables>(packet: &P, reason: Reason, tables: &T) -> Stop
     let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Stop::Pass };
     match miss(Ipv4Header::of(bytes), tables) {
         Stop::Drop(_) => Stop::Drop(reason),
-        Stop::Pass => Stop::Pass,
+        other => other,
     }
 }
 
 /// Looks for the session of `work.reply`.
 #[inline(never)]
-fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool {
+pub(super) fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool {
     if let Some(entry) = tables.reverse(&work.reply) {
         let session = entry.session;
         work.flow = entry.forward;
@@ -125,7 +125,7 @@ fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool {
 
 /// What must hold of an error about a session; notes what the client's is made of.
 ///
-/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 §4.2, REQ-3a).
+/// The new checksum is summed again: one that is wrong isn't made right (RFC 5508 REQ-3 a).
 #[inline(never)]
 fn read<P: Packet>(packet: &P, work: &mut ErrorWorkspace) -> Decision<()> {
     let Some(outer) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };

@@ -1,8 +1,9 @@
 //! ICMP errors about sessions, translated both ways; errors about anything else are the host's.
 //!
 //! The session is looked for wherever it may be: established, half-open, closing. An error changes
-//! none (RFC 5508 §4.2, REQ-6; RFC 5382 §7, REQ-10): anybody on the path can send one.
+//! none (RFC 5508 REQ-6, RFC 5382 REQ-10): anybody on the path can send one.
 
+mod answer;
 mod copy;
 mod from_client;
 mod from_container;
@@ -17,6 +18,7 @@ use crate::translate::icmp::{Embedded, IPV6_ERROR, Mapped, Outer, Parts, Shape, 
 use crate::wire::{HEADER_GROWTH, ICMP_LENGTH};
 use zerocopy::FromZeros;
 
+pub use answer::{answer_client, answer_container};
 pub use from_client::from_client;
 pub use from_container::from_container;
 

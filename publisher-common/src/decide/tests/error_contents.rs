@@ -48,7 +48,7 @@ fn at_container(outcome: &Outcome, reply: &ReplyKey) -> ([u8; 8], Vec<u8>) {
 }
 
 /// The ones' complement sum of a message, which with its right checksum is 0xffff (RFC 1071).
-fn sum(message: &[u8]) -> u32 {
+pub fn sum(message: &[u8]) -> u32 {
     let sum = message.chunks(2).fold(0u32, |sum, pair| {
         sum + u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]))
     });

@@ -1,7 +1,9 @@
 //! The decisions over whole packets: built with etherparse, and judged by it.
 
 mod aliases;
+mod answers;
 mod closing;
+mod error_checks;
 mod error_contents;
 mod errors;
 mod extensions;

@@ -1,8 +1,8 @@
 //! ICMP errors of one family out of those of the other (RFC 7915 §4.2, §4.3, §5.2, §5.3).
 //!
 //! What an error says is a table ([`to_ipv4`], [`to_ipv6`]) and two rules about sizes ([`mtu`]). How
-//! much of the packet that it is about goes along is [`shape`]; [`write`] makes the headers. The rest is
-//! copied as it is.
+//! much of the packet that it is about goes along is a [`Shape`]; [`ipv4_error`] and [`ipv6_error`] make
+//! the headers. The rest is copied as it is.
 
 pub mod mtu;
 mod shape;

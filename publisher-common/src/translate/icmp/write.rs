@@ -3,7 +3,7 @@
 //! Everything up to the first 8 bytes of the embedded transport header is written here, over a
 //! message whose rest has been copied already. The embedded packet is the receiver's own: its addresses
 //! and ports, its hop limit as it was (RFC 7915 §4.3, §5.3), and its checksum corrected wherever it is
-//! present, though nobody can check it over a packet that was cut (RFC 5508 §4.2, REQ-3c).
+//! present, though nobody can check it over a packet that was cut (RFC 5508 REQ-3 c).
 
 use super::{ESSENTIAL, Mapped, Shape};
 use crate::checksum::{Difference, checksum};
@@ -75,7 +75,7 @@ pub struct Parts<'a> {
 ///
 /// `message` holds the copied part from [`IPV4_BODY`] on. `from` is the host's address on the
 /// container's link, since the router that sent the ICMPv6 error has no IPv4 address (RFC 7915 §6,
-/// RFC 6791 §4).
+/// RFC 6791).
 #[inline(always)]
 pub fn ipv4_error(message: &mut [u8; IPV6_ERROR], parts: &Parts<'_>, from: [u8; 4]) -> u32 {
     let Parts { flow, reply, mapped, mtu, outer, embedded, shape, copied } = parts;

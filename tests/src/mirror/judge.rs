@@ -1,0 +1,50 @@
+//! What a frame is, and what an outcome comes to.
+
+use publisher_common::decide::Stop;
+use publisher_common::native::Outcome;
+use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
+
+use crate::test_run::{DROP, PASS, REDIRECT};
+
+/// Length and bytes of a frame, as far as its headers go.
+pub fn hex(frame: &[u8]) -> String {
+    let shown = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("{} bytes {shown}", frame.len())
+}
+
+pub(super) fn is(error: &std::io::Error, number: i32) -> bool {
+    error.raw_os_error() == Some(number)
+}
+
+/// Whether a frame holds ICMP of either family.
+pub(super) fn is_error(bytes: &[u8]) -> bool {
+    match bytes.get(12..14) {
+        Some([0x86, 0xdd]) => bytes.get(20) == Some(&protocol::ICMPV6),
+        _ => bytes.get(23) == Some(&protocol::ICMP),
+    }
+}
+
+/// Whether a frame ends before its network header does.
+pub(super) fn is_stub(bytes: &[u8]) -> bool {
+    let least = match bytes.get(12..14) {
+        Some([0x86, 0xdd]) => IPV6_LENGTH,
+        Some([8, 0]) => IPV4_LENGTH,
+        _ => 1,
+    };
+    bytes.len() < ETHERNET_LENGTH + least
+}
+
+/// The verdict and the frame that an outcome comes to.
+pub(super) fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
+    let (packet, ethertype) = match outcome {
+        Outcome::Stop(Stop::Pass) => return (PASS, bytes.to_vec()),
+        Outcome::Stop(_) => return (DROP, bytes.to_vec()),
+        Outcome::ToContainer(packet, _) => (packet, [8, 0]),
+        Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
+        Outcome::Answered(packet, _) => {
+            let frame = [&bytes[6..12], &bytes[..6], &bytes[12..14], packet].concat();
+            return (REDIRECT, frame);
+        }
+    };
+    (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
+}
