@@ -56,7 +56,7 @@ fn ipv4(header: &[u8], part: &[u8], offset: u16, more: bool, identification: u8)
     let mut bytes = header.to_vec();
     let start = ETHERNET_LENGTH;
     bytes[start + 2..start + 4].copy_from_slice(&(part.len() as u16 + 20).to_be_bytes());
-    let [high, low] = (offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes();
+    let [high, low] = ((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes();
     bytes[start + 4..start + 8].copy_from_slice(&[0, identification, high, low]);
     seal(&mut bytes);
     bytes.extend_from_slice(part);

@@ -215,7 +215,7 @@ fn s14_overlaps_spoil_a_datagram_and_repetitions_do_not() {
     let _ = to_container(scene.uplink(&fragments[1]));
     assert_eq!(scene.uplink(&fragments[1]), dropped(Reason::FragmentAgain));
     let mut shifted = fragments[2].clone();
-    let [high, low] = (2 * 1_448u16 - 8 | 1).to_be_bytes();
+    let [high, low] = ((2 * 1_448u16 - 8) | 1).to_be_bytes();
     (shifted[42], shifted[43]) = (high, low);
     // Its length must be a multiple of 8 to be no other kind of wrong.
     let even = shifted.len() - (shifted.len() - 48) % 8;
