@@ -347,7 +347,7 @@ fn i12_an_error_whose_lengths_are_wrong_is_dropped() {
 }
 
 #[test]
-fn h3_an_error_whose_hops_are_used_up_is_dropped() {
+fn an_error_whose_hops_are_used_up_is_dropped() {
     let (mut scene, flow, reply) = established();
     let mut there = too_big(&flow);
     let mut back = icmp(&reply, 3, 3, 0, &got_by_container(&reply));
