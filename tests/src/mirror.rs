@@ -26,7 +26,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::netns::Netns;
 use crate::test_run::{self, DROP, Input};
-use judge::{expected, is, is_error, is_stub};
+use judge::{expected, is, is_error, is_stub, may_be_cut};
 use tables::{clear, fill, same, tables};
 
 pub use judge::hex;
@@ -327,52 +327,4 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
         Hook::Bridge => from_container::<true>(bytes, arrival, tables),
         _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
     }
-}
-
-/// Length and bytes of a frame, as far as its headers go.
-pub fn hex(frame: &[u8]) -> String {
-    let shown = frame.iter().take(130).map(|byte| format!("{byte:02x}")).collect::<String>();
-    format!("{} bytes {shown}", frame.len())
-}
-
-fn is(error: &std::io::Error, number: i32) -> bool {
-    error.raw_os_error() == Some(number)
-}
-
-/// Whether a frame holds ICMP of either family.
-fn is_error(bytes: &[u8]) -> bool {
-    match bytes.get(12..14) {
-        Some([0x86, 0xdd]) => bytes.get(20) == Some(&protocol::ICMPV6),
-        _ => bytes.get(23) == Some(&protocol::ICMP),
-    }
-}
-
-/// Whether a frame is a container's fragment that may go out in pieces: cutting it changes the
-/// length, with which the kernel forgets the sum.
-fn may_be_cut(bytes: &[u8]) -> bool {
-    let fields = bytes.get(20..22).map_or(0, |at| u16::from_be_bytes([at[0], at[1]]));
-    bytes.get(12..14) == Some(&[8, 0]) && fields & 0x3fff != 0 && bytes.len() > 1_232
-}
-
-/// Whether a frame ends before its network header does.
-fn is_stub(bytes: &[u8]) -> bool {
-    let least = match bytes.get(12..14) {
-        Some([0x86, 0xdd]) => IPV6_LENGTH,
-        Some([8, 0]) => IPV4_LENGTH,
-        _ => 1,
-    };
-    bytes.len() < ETHERNET_LENGTH + least
-}
-
-/// The verdict and the frame that an outcome comes to.
-fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
-    let (packet, ethertype) = match outcome {
-        Outcome::Stop(Stop::Pass) => return (PASS, bytes.to_vec()),
-        Outcome::Stop(Stop::Drop(_)) => return (DROP, bytes.to_vec()),
-        Outcome::ToContainer(packet, _) => (packet, [8, 0]),
-        Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
-        // The others are clones, which come by the interface's queue.
-        Outcome::Pieces(pieces, _) => (&pieces[0], [0x86, 0xdd]),
-    };
-    (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
 }

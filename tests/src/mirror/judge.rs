@@ -24,6 +24,13 @@ pub(super) fn is_error(bytes: &[u8]) -> bool {
     }
 }
 
+/// Whether a frame is a container's fragment that may go out in pieces: cutting it changes the
+/// length, with which the kernel forgets the sum.
+pub(super) fn may_be_cut(bytes: &[u8]) -> bool {
+    let fields = bytes.get(20..22).map_or(0, |at| u16::from_be_bytes([at[0], at[1]]));
+    bytes.get(12..14) == Some(&[8, 0]) && fields & 0x3fff != 0 && bytes.len() > 1_232
+}
+
 /// Whether a frame ends before its network header does.
 pub(super) fn is_stub(bytes: &[u8]) -> bool {
     let least = match bytes.get(12..14) {
@@ -41,6 +48,8 @@ pub(super) fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
         Outcome::Stop(_) => return (DROP, bytes.to_vec()),
         Outcome::ToContainer(packet, _) => (packet, [8, 0]),
         Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
+        // The others are clones, which come by the interface's queue.
+        Outcome::Pieces(pieces, _) => (&pieces[0], [0x86, 0xdd]),
         Outcome::Answered(packet, _) => {
             let frame = [&bytes[6..12], &bytes[..6], &bytes[12..14], packet].concat();
             return (REDIRECT, frame);

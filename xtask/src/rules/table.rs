@@ -7,11 +7,7 @@ pub const RULES: &[Rule] = &[
     // IPv6 to IPv4 (RFC 7915 §5).
     Rule::tested("H1", "an IPv4 header of 20 bytes, with its own length and checksum"),
     Rule::tested("H2", "the traffic class becomes the type of service, all 8 bits"),
-    Rule::pending(
-        "H3",
-        "one hop less; where none is left, a drop and an ICMPv6 error 3/0",
-        "the error isn't sent",
-    ),
+    Rule::tested("H3", "one hop less; where none is left, a drop and an ICMPv6 error 3/0"),
     Rule::tested("H4", "DF above 1260 bytes on the wire, an identification of its own below"),
     Rule::tested("H5", "options and used-up routing headers are taken out"),
     Rule::pending(
@@ -24,11 +20,7 @@ pub const RULES: &[Rule] = &[
         "H8",
         "authentication, and extension headers behind a Fragment header, are refused",
     ),
-    Rule::pending(
-        "H9",
-        "what is too big for the container's link is answered with ICMPv6 2/0",
-        "the error isn't sent",
-    ),
+    Rule::tested("H9", "what is too big for the container's link is answered with ICMPv6 2/0"),
     Rule::tested("H10", "protocols other than TCP and UDP are left to the host"),
     Rule::tested("H11", "ICMP of IPv4 inside IPv6 is never translated"),
     Rule::tested("H12", "sources that no client can have open no session"),
@@ -40,10 +32,9 @@ pub const RULES: &[Rule] = &[
         "options are ignored, unexpired source routes answered with ICMP 3/5",
         "options are ignored and open source routes dropped, but the error isn't sent",
     ),
-    Rule::pending(
+    Rule::tested(
         "G3",
-        "with DF, what is too big for the client's path is answered with ICMP 3/4",
-        "the error isn't sent",
+        "a datagram with DF that is too big for the uplink is answered with ICMP 3/4",
     ),
     Rule::pending(
         "G4",
@@ -76,7 +67,10 @@ pub const RULES: &[Rule] = &[
     Rule::tested("I11", "extensions of errors are passed on, with their length in the other unit"),
     Rule::tested("I12", "errors that are nobody's are dropped, or the host's"),
     Rule::tested("I13", "an error neither ends nor refreshes a session"),
-    Rule::pending("I14", "errors of our own are limited in rate", "none is sent"),
+    Rule::tested(
+        "I14",
+        "errors of our own are limited in rate, and never about errors or later fragments",
+    ),
     // State (RFC 6146).
     Rule::tested("S14", "fragments in any order once the first has come, in bounded memory"),
     Rule::pending(
