@@ -28,7 +28,9 @@ fn datagrams_of_every_length(offloads: bool) {
         let server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
         lab.daemon.add("8080/udp", TARGET)?;
         let socket = udp::client(lab.net.client(), 0)?;
-        for length in [1, 1_400, 1_432, 1_452, 1_473, 2_000, 2_900, 9_000, 30_000, 65_507] {
+        for length in
+            [1, 1_400, 1_432, 1_452, 1_453, 1_472, 1_473, 2_000, 2_900, 9_000, 30_000, 65_507]
+        {
             let sent = content(length);
             ask_twice(&socket, host(8080), &sent).with_context(|| format!("{length} bytes"))?;
         }

@@ -135,7 +135,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
 
     let may_exceed = transport.protocol == protocol::UDP && !fragment.is_some;
     if may_exceed && exceeds_uplink(header, arrival, uplink, tables) {
-        return Err(Stop::TooBig);
+        return Err(if extra == 0 { Stop::TooBig } else { Stop::Drop(Reason::TooBig) });
     }
     let Workspace { flow, reply, transport, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
@@ -230,11 +230,7 @@ fn later_fragment<const BRIDGE: bool, P: Packet, T: Tables>(
     };
     let link = known.link;
     check_link::<BRIDGE, P>(packet, arrival, link, tables.link(link.index))?;
-    // No error is sent about a fragment that isn't the first (RFC 7915 §4.4).
-    match check_header(bytes, work) {
-        Err(Stop::TimeExceeded) => return Err(Stop::Drop(Reason::HopLimit)),
-        other => other?,
-    }
+    check_header(bytes, work)?;
     let payload = header.total().wrapping_sub(header.length());
     if let Err(stop) = fragments::follow(Way::Out, payload, work, tables) {
         return Err(if stop == Stop::Pass { miss(header, tables) } else { stop });
@@ -331,7 +327,10 @@ fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::Ipv4Options));
     }
     if header.ttl <= 1 {
-        return Err(Stop::TimeExceeded);
+        // No error is sent about a fragment that isn't the first (RFC 7915 §4.4), nor about a packet
+        // whose ports stand behind options.
+        let plain = extras.length == 0 && extras.fragment.offset == 0;
+        return Err(if plain { Stop::TimeExceeded } else { Stop::Drop(Reason::HopLimit) });
     }
     Ok(())
 }
