@@ -107,15 +107,17 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Nothing stands there.
+    /// Nothing stands there. What isn't there already stays as it is: for a run of zeros the compiler
+    /// would call a function that writes them byte by byte, for every packet.
     #[inline(always)]
-    pub const fn clear(&mut self, next: u8) {
+    pub fn clear(&mut self, next: u8) {
         self.next = next;
-        self.length = 0;
-        self.progress = Progress::Transport;
-        self.obstacle = Obstacle::None;
-        self.fragment = Fragment::NONE;
-        self.sum = Difference::new();
+        if self.length != 0 || self.fragment.is_some || self.obstacle != Obstacle::None {
+            self.length = 0;
+            self.obstacle = Obstacle::None;
+            self.fragment = Fragment::NONE;
+            self.sum = Difference::new();
+        }
     }
 }
 
