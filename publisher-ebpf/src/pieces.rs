@@ -3,19 +3,22 @@
 //! One that doesn't fit is sent in pieces. The program can't make packets out of one, but the kernel
 //! clones it: a clone is put into this interface's own queue with the piece's number on it, comes by
 //! here again, and is cut to its piece. The number is in `tc_index`, the uplink in `mark`, which no
-//! container can set: the kernel clears it between network namespaces. Fragments have their
-//! checksums complete, so cutting them spoils none.
+//! container can set: the kernel clears it between network namespaces. A mark that the host's owner
+//! sets there leads nowhere but to an uplink. Fragments have their checksums complete, so cutting
+//! them spoils none.
 
 use crate::apply::{FAILED, change_family, change_room, leave_by, pass, rewrite, store};
-use crate::maps;
+use crate::maps::{self, Kernel};
 use crate::window::{ETHERTYPE_IPV6, ETHERTYPE_IPV6_WIDE};
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_SHOT},
+    bindings::BPF_F_INGRESS,
     helpers::generated::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes},
     programs::TcContext,
 };
 use publisher_common::{
     decide::{Stop, Uplink},
+    layout::uplink_flags,
+    tables::Tables,
     translate::{PIECES, piece},
     wire::{ETHERNET_LENGTH, FRAGMENT_LENGTH, IPV6_LENGTH},
 };
@@ -24,8 +27,6 @@ use publisher_common::{
 const CLONE: u32 = 0xb5a0;
 /// Bits of the number.
 const NUMBER: u32 = 0x0f;
-/// Says that the uplink has no Ethernet header.
-const RAW: u32 = 0x10;
 /// IPv6 and Fragment header.
 const HEADERS: usize = IPV6_LENGTH + FRAGMENT_LENGTH;
 /// Bytes that the kernel takes out of a packet at once: at most 4,095, and a multiple of 8.
@@ -47,14 +48,13 @@ pub fn to_client(context: &TcContext) -> Result<i32, Stop> {
     rewrite(context, ETHERNET_LENGTH + HEADERS, &to.transport)?;
     let uplink = to.uplink;
     if to.pieces > 1 {
-        let raw = if uplink.raw { RAW } else { 0 };
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         unsafe { (*context.skb.skb).mark = uplink.ifindex };
         for number in 1..u32::from(PIECES) {
             if number >= u32::from(work.to_client.pieces) {
                 break;
             }
-            clone(context, CLONE | raw | number)?;
+            clone(context, CLONE | number)?;
         }
         cut(context, 0)?;
     }
@@ -78,14 +78,14 @@ pub fn again(context: &TcContext) -> Result<i32, Stop> {
     // SAFETY: the kernel hands a valid __sk_buff to a classifier.
     let skb = unsafe { &*context.skb.skb };
     let (index, ifindex) = (skb.tc_index, skb.mark);
-    let ours = skb.protocol == ETHERTYPE_IPV6_WIDE && index & !(NUMBER | RAW) == CLONE;
-    if !ours || ifindex == 0 {
+    if skb.protocol != ETHERTYPE_IPV6_WIDE || index & !NUMBER != CLONE {
         return Ok(pass());
     }
-    if cut(context, index & NUMBER).is_err() {
-        return Ok(TC_ACT_SHOT as i32);
-    }
-    Ok(leave_by(Uplink { ifindex, raw: index & RAW != 0 }))
+    let tables = Kernel::new(context);
+    let Some(found) = tables.uplink(ifindex) else { return Ok(pass()) };
+    let raw = found.flags & uplink_flags::RAW != 0;
+    cut(context, index & NUMBER)?;
+    Ok(leave_by(Uplink { ifindex, raw }))
 }
 
 /// Cuts an IPv6 fragment to one of its pieces.
