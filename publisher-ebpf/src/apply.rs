@@ -143,6 +143,9 @@ pub fn store<const N: usize>(
 pub fn rewrite(context: &TcContext, start: usize, rewrite: &TransportRewrite) -> Result<(), Stop> {
     match rewrite.protocol {
         protocol::UDP => {
+            if rewrite.seed != [0; 2] {
+                store(context, start + UDP_CHECKSUM, &rewrite.seed)?;
+            }
             fields::<UDP_CHECKSUM>(context, start, rewrite, u64::from(BPF_F_MARK_MANGLED_0))
         }
         protocol::TCP => fields::<TCP_CHECKSUM>(context, start, rewrite, 0),

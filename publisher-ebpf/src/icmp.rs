@@ -32,8 +32,8 @@ pub fn answer_client<const L2: usize>(context: &TcContext, answer: Answer) -> i3
     if !may_answer() {
         return drop_packet(Reason::AnswerSuppressed);
     }
-    let mtu = maps::workspace().map_or(0, |work| work.told_mtu);
-    if errors::answer_client(&packet, &packet.arrival(), (answer, mtu), work).is_err() {
+    let told = maps::workspace().map_or(0, |work| work.told(answer));
+    if errors::answer_client(&packet, &packet.arrival(), (answer, told), work).is_err() {
         return shot();
     }
     send_back::<L2>(context, work)

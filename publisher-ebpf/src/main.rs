@@ -23,10 +23,8 @@ use publisher_common::decide::{Answer, Stop, to_client, to_container};
 use publisher_common::wire::ETHERNET_LENGTH;
 use window::{NEXT_HEADER, PROTOCOL, Window};
 
-/// Beside all actions of the kernel's: the client is to be told that its packet's time is over.
-const TELL_TIME_EXCEEDED: i32 = 1_000;
-/// The client is to be told that its packet is too big.
-const TELL_TOO_BIG: i32 = 1_001;
+/// Beside all actions of the kernel's: from here on, the client is to be told an [`Answer`].
+const TELL: i32 = 1_000;
 
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
@@ -59,10 +57,8 @@ pub fn container_bridge(context: TcContext) -> i32 {
 fn number(result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
-        Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
-        Err(Stop::TimeExceeded) => TELL_TIME_EXCEEDED,
-        Err(Stop::TooBig) => TELL_TOO_BIG,
+        Err(stop) => stop.answer().map_or(pass(), |answer| TELL + answer as i32),
     }
 }
 
@@ -70,10 +66,11 @@ fn number(result: Result<i32, Stop>) -> i32 {
 fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
-        Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
-        Err(Stop::TimeExceeded) => icmp::answer_container(context, Answer::TimeExceeded),
-        Err(Stop::TooBig) => icmp::answer_container(context, Answer::TooBig),
+        Err(stop) => match stop.answer() {
+            Some(answer) => icmp::answer_container(context, answer),
+            None => pass(),
+        },
     }
 }
 
@@ -93,10 +90,9 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
 /// Tells a client what became of its packet, where that is what `number` asks for.
 #[inline(always)]
 fn told<const L2: usize>(context: &TcContext, number: i32) -> i32 {
-    match number {
-        TELL_TIME_EXCEEDED => icmp::answer_client::<L2>(context, Answer::TimeExceeded),
-        TELL_TOO_BIG => icmp::answer_client::<L2>(context, Answer::TooBig),
-        action => action,
+    match Answer::from_number(number.wrapping_sub(TELL) as u32) {
+        Some(answer) => icmp::answer_client::<L2>(context, answer),
+        None => number,
     }
 }
 

@@ -40,6 +40,10 @@ pub enum Stop {
     TimeExceeded,
     /// It is ours, and is dropped; its sender is told [`Answer::TooBig`].
     TooBig,
+    /// It is ours, and is dropped; its sender is told [`Answer::RoutingHeader`].
+    RoutingHeader,
+    /// It is ours, and is dropped; its sender is told [`Answer::SourceRoute`].
+    SourceRoute,
 }
 
 impl Stop {
@@ -51,6 +55,8 @@ impl Stop {
         match self {
             Self::TimeExceeded => Some(Answer::TimeExceeded),
             Self::TooBig => Some(Answer::TooBig),
+            Self::RoutingHeader => Some(Answer::RoutingHeader),
+            Self::SourceRoute => Some(Answer::SourceRoute),
             Self::Pass | Self::Drop(_) => None,
         }
     }
@@ -66,9 +72,26 @@ pub enum Answer {
     TimeExceeded,
     /// The next link doesn't carry a packet of this size.
     TooBig,
+    /// To a client: an IPv6 routing header isn't used up.
+    RoutingHeader,
+    /// To a container: an IPv4 source route isn't used up.
+    SourceRoute,
 }
 
 impl Answer {
+    /// The answer with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::TimeExceeded),
+            1 => Some(Self::TooBig),
+            2 => Some(Self::RoutingHeader),
+            3 => Some(Self::SourceRoute),
+            _ => None,
+        }
+    }
+
     /// Why the packet itself was dropped.
     #[inline(always)]
     #[must_use]
@@ -76,6 +99,8 @@ impl Answer {
         match self {
             Self::TimeExceeded => Reason::HopLimit,
             Self::TooBig => Reason::TooBig,
+            Self::RoutingHeader => Reason::RoutingHeader,
+            Self::SourceRoute => Reason::Ipv4Options,
         }
     }
 }

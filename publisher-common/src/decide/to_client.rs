@@ -4,7 +4,7 @@ use super::extension::{Fragment, Obstacle};
 use super::fragments::{self, Way};
 use super::to_container::{Extended, segment_limit};
 use super::{Decision, Stop, ToClient, Uplink, Workspace, close, establish, options};
-use crate::checksum::checksum;
+use crate::checksum::{Difference, checksum};
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
@@ -135,9 +135,14 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
 
     let may_exceed = transport.protocol == protocol::UDP && !fragment.is_some;
     if may_exceed && exceeds_uplink(header, arrival, uplink, tables) {
-        return Err(if extra == 0 { Stop::TooBig } else { Stop::Drop(Reason::TooBig) });
+        return Err(Stop::TooBig);
     }
-    let Workspace { flow, reply, transport, .. } = &*work;
+    work.seed = [0; 2];
+    if transport.unchecked {
+        work.payload = payload;
+        self::seed(packet, work)?;
+    }
+    let Workspace { flow, reply, transport, seed, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
         Some(link) if transport.has(tcp_flags::SYN) => {
@@ -148,7 +153,8 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     };
     let rewrite =
         TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d])
-            .with_mss(mss);
+            .with_mss(mss)
+            .with_seed(*seed);
     if fragment.is_some {
         return set_fragment(header, payload, uplink, rewrite, work);
     }
@@ -306,9 +312,30 @@ fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::Truncated));
     }
     check_header(bytes, work)?;
-    if transport.unchecked {
+    if transport.unchecked && work.extras.fragment.is_some {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));
     }
+    Ok(())
+}
+
+/// The checksum that a UDP datagram would have had in IPv4, had its sender summed it: IPv6 allows none
+/// without (RFC 7915 §4.5).
+#[inline(never)]
+fn seed<P: Packet>(packet: &P, work: &mut Workspace) -> Decision<()> {
+    let Workspace { reply, transport, extras, payload, seed, .. } = work;
+    let length = transport.datagram;
+    if length < UDP_LENGTH as u16 || length > *payload {
+        return Err(Stop::Drop(Reason::Truncated));
+    }
+    let start = IPV4_LENGTH as u32 + u32::from(extras.length);
+    let Some(sum) = packet.sum(start, u32::from(length)) else {
+        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    };
+    let [high, low] = length.to_be_bytes();
+    let pseudo_header = [0, protocol::UDP, high, low];
+    let whole = Difference::new().add(reply.target).add(reply.alias).add(pseudo_header);
+    let sum = checksum(&[0; 4], whole.add_sum(sum));
+    *seed = if sum == [0; 2] { [0xff; 2] } else { sum };
     Ok(())
 }
 
@@ -323,14 +350,16 @@ fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
     if checksum(bytes, extras.sum) != [0; 2] {
         return Err(Stop::Drop(Reason::Ipv4Checksum));
     }
+    // No error is sent about a fragment that isn't the first (RFC 7915 §4.4).
+    let later = extras.fragment.offset != 0;
+    if extras.obstacle == Obstacle::SourceRoute && !later {
+        return Err(Stop::SourceRoute);
+    }
     if extras.obstacle != Obstacle::None {
         return Err(Stop::Drop(Reason::Ipv4Options));
     }
     if header.ttl <= 1 {
-        // No error is sent about a fragment that isn't the first (RFC 7915 §4.4), nor about a packet
-        // whose ports stand behind options.
-        let plain = extras.length == 0 && extras.fragment.offset == 0;
-        return Err(if plain { Stop::TimeExceeded } else { Stop::Drop(Reason::HopLimit) });
+        return Err(if later { Stop::Drop(Reason::HopLimit) } else { Stop::TimeExceeded });
     }
     Ok(())
 }

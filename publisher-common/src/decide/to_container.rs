@@ -277,7 +277,7 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
     }
     match extras.obstacle {
         Obstacle::None => {}
-        Obstacle::Routing => return Err(Stop::Drop(Reason::RoutingHeader)),
+        Obstacle::Routing => return Err(Stop::RoutingHeader),
         _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
     }
     if *hops <= 1 {

@@ -31,10 +31,9 @@ pub enum Outcome {
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
-    let mut told_mtu = 0;
+    let mut work = Workspace::new();
     let result = match to_container::classify(&packet) {
         kind @ (to_container::Kind::Flow | to_container::Kind::Extended) => {
-            let mut work = Workspace::new();
             let looked = if kind == to_container::Kind::Flow {
                 work.extras.clear(bytes[6]);
                 Ok(Extended::Flow)
@@ -45,7 +44,6 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
                 Extended::Flow => to_container::decide(&packet, arrival, &mut work, tables),
                 Extended::Fragment => Ok(()),
             });
-            told_mtu = work.told_mtu;
             decided.map(|()| {
                 let to = &work.to_container;
                 let old = 40 + usize::from(to.extra);
@@ -63,9 +61,10 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
         Ok(outcome) => outcome,
         Err(stop) => {
             let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
-            let mut work = ErrorWorkspace::new();
-            let made = errors::answer_client(&packet, arrival, (answer, told_mtu), &mut work);
-            answered(made, answer, &work)
+            let mut error = ErrorWorkspace::new();
+            let told = work.told(answer);
+            let made = errors::answer_client(&packet, arrival, (answer, told), &mut error);
+            answered(made, answer, &error)
         }
     }
 }
@@ -160,6 +159,9 @@ fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite
         transport[at..at + 2].copy_from_slice(&patch.new);
     }
     let at = if rewrite.protocol == protocol::UDP { 6 } else { 16 };
+    if rewrite.seed != [0; 2] {
+        transport[at..at + 2].copy_from_slice(&rewrite.seed);
+    }
     // Two corrections, as the kernel makes them; the first may leave 0 in between.
     for difference in [rewrite.pseudo_header, rewrite.fields] {
         let field = [transport[at], transport[at + 1]];

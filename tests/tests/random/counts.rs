@@ -58,8 +58,9 @@ pub fn verdict(step: &Step) -> String {
         Step::Agreed(Outcome::Stop(Stop::Drop(reason)) | Outcome::Answered(_, reason)) => {
             drop_for(*reason)
         }
-        Step::Agreed(Outcome::Stop(Stop::TimeExceeded)) => drop_for(Reason::HopLimit),
-        Step::Agreed(Outcome::Stop(Stop::TooBig)) => drop_for(Reason::TooBig),
+        Step::Agreed(Outcome::Stop(stop)) => {
+            stop.answer().map_or_else(|| format!("{stop:?}"), |answer| drop_for(answer.reason()))
+        }
         Step::Refused => "not taken by the kernel".into(),
         Step::Moved => MOVED.into(),
     }

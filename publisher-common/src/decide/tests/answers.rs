@@ -19,7 +19,7 @@ fn udp() -> (Scene, ForwardKey, ReplyKey) {
 }
 
 /// The client's error about `about`: type, code and second word. Everything else has been judged.
-fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
+pub(super) fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
     let Outcome::Answered(bytes, found) = outcome else { panic!("{outcome:?}") };
     assert_eq!(*found, reason);
     let header = etherparse::Ipv6HeaderSlice::from_slice(bytes).expect("an IPv6 header");
@@ -37,7 +37,7 @@ fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
 }
 
 /// The container's error about a frame.
-fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8, u8, u32) {
+pub(super) fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8, u8, u32) {
     let Outcome::Answered(bytes, found) = outcome else { panic!("{outcome:?}") };
     assert_eq!(*found, reason);
     let about = &frame[14..];
