@@ -3,7 +3,7 @@
 use super::extension::{Fragment, Obstacle};
 use super::fragments::{self, Way};
 use super::to_container::{Extended, segment_limit};
-use super::{Decision, Stop, ToClient, Uplink, Workspace, close, establish, options};
+use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
 use crate::checksum::{Difference, checksum};
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
@@ -133,16 +133,17 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         first_fragment(work, tables)?;
     }
 
-    let may_exceed = transport.protocol == protocol::UDP && !fragment.is_some;
-    if may_exceed && exceeds_uplink(header, arrival, uplink, tables) {
-        return Err(Stop::TooBig);
+    work.detour = Detour::NONE;
+    let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
+    if !fragment.is_some && exceeds_uplink(header, arrival, headers, uplink, tables) {
+        find_detour(header, arrival, work, tables)?;
     }
     work.seed = [0; 2];
     if transport.unchecked {
         work.payload = payload;
         self::seed(packet, work)?;
     }
-    let Workspace { flow, reply, transport, seed, .. } = &*work;
+    let Workspace { flow, reply, transport, seed, detour, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
         Some(link) if transport.has(tcp_flags::SYN) => {
@@ -165,6 +166,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         fragment: [0; 8],
         transport: rewrite,
         uplink,
+        detour: *detour,
     };
     Ok(())
 }
@@ -267,6 +269,7 @@ fn set_fragment(
         fragment: fragment_header(&work.extras.fragment, header.protocol),
         transport,
         uplink,
+        detour: Detour::NONE,
     };
     Ok(())
 }
@@ -276,20 +279,39 @@ pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 
-/// Whether a datagram that must not be fragmented is larger than the uplink carries (RFC 7915 §4.1). TCP's
-/// segments are held below that by their maximum size (rule S19).
+/// Whether a packet is larger on the wire than the uplink carries; `headers` are the bytes that each
+/// segment of a super-packet repeats.
 #[inline(always)]
 fn exceeds_uplink<T: Tables>(
     header: &Ipv4Header,
     arrival: &Arrival,
+    headers: u32,
     uplink: Uplink,
     tables: &T,
 ) -> bool {
-    let headers = (IPV4_LENGTH + UDP_LENGTH) as u32;
     let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
-    wire > IPV6_MINIMUM_MTU
-        && header.must_not_fragment()
-        && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+    wire > IPV6_MINIMUM_MTU && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+}
+
+/// What becomes of a packet that is too big for the uplink: its sender is told, or, where it lets its
+/// packets be fragmented, it is fragmented (RFC 7915 §4.1).
+#[inline(never)]
+fn find_detour<T: Tables>(
+    header: &Ipv4Header,
+    arrival: &Arrival,
+    work: &mut Workspace,
+    tables: &T,
+) -> Decision<()> {
+    if header.must_not_fragment() {
+        return Err(Stop::TooBig);
+    }
+    let ifindex = tables.config().map_or(0, |config| config.slow_lane);
+    if ifindex == 0 {
+        return Err(Stop::Drop(Reason::TooBig));
+    }
+    let segmented = arrival.gso_size != 0;
+    work.detour = Detour { ifindex, identification: header.identification, segmented };
+    Ok(())
 }
 
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be

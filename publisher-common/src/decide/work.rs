@@ -2,7 +2,7 @@
 
 use super::extension::Extras;
 use super::to_container::Route;
-use super::{Answer, ToClient, ToContainer, Transport};
+use super::{Answer, Detour, ToClient, ToContainer, Transport};
 use crate::alias::Candidates;
 use crate::layout::{
     Alias, Datagram, Forward, ForwardKey, FragmentKey, Publication, ReplyKey, Reverse, Transient,
@@ -44,6 +44,8 @@ pub struct Workspace {
     pub(super) fragment_key: FragmentKey,
     /// What is known of it, or a new entry.
     pub(super) datagram: Datagram,
+    /// The way of a container's packet that is to be fragmented.
+    pub(super) detour: Detour,
     /// The decision about a client's packet.
     pub to_container: ToContainer,
     /// The decision about a container's packet.
@@ -65,6 +67,13 @@ impl Workspace {
     #[must_use]
     pub fn new() -> Self {
         Self::new_zeroed()
+    }
+
+    /// The datagram of a fragment that was decided on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_key(&self) -> &FragmentKey {
+        &self.fragment_key
     }
 
     /// The number that goes with what a client is told: the size, or the offset of the field that is

@@ -5,7 +5,8 @@ use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
 use crate::decide::to_container::Extended;
 use crate::decide::{
-    Answer, Decision, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client, to_container,
+    Answer, Decision, Detour, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client,
+    to_container,
 };
 use crate::packet::Arrival;
 use crate::reason::Reason;
@@ -22,6 +23,8 @@ pub enum Outcome {
     ToContainer(Vec<u8>, Exit),
     /// It goes to the client.
     ToClient(Vec<u8>, Uplink),
+    /// It goes to the slow lane, which sends it on to the client in fragments.
+    Detour(Vec<u8>, Detour, Uplink),
     /// It goes to the client in pieces, in this order.
     Pieces(Vec<Vec<u8>>, Uplink),
     /// It was dropped for this reason, and an error about it goes back.
@@ -112,7 +115,8 @@ pub fn from_container<const BRIDGE: bool>(
         Err(stop) => {
             let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
             let mut work = ErrorWorkspace::new();
-            let made = errors::answer_container(&packet, arrival, answer, &mut work, tables);
+            let made =
+                errors::answer_container(&packet, arrival, answer, &mut work, tables, || true);
             answered(made, answer, &work)
         }
     }
@@ -122,7 +126,11 @@ pub fn from_container<const BRIDGE: bool>(
 fn to_client(bytes: &[u8], to: &ToClient) -> Outcome {
     let old = 20 + usize::from(to.extra);
     if to.pieces == 0 {
-        return Outcome::ToClient(translate(bytes, old, &to.header, &to.transport), to.uplink);
+        let whole = translate(bytes, old, &to.header, &to.transport);
+        return match to.detour.ifindex {
+            0 => Outcome::ToClient(whole, to.uplink),
+            _ => Outcome::Detour(whole, to.detour, to.uplink),
+        };
     }
     let headers = [&to.header[..], &to.fragment[..]].concat();
     let whole = translate(bytes, old, &headers, &to.transport);

@@ -5,7 +5,7 @@ mod header;
 pub mod icmp;
 mod mss;
 
-pub use fragment::{PIECES, Piece, fragment_header, piece, pieces};
+pub use fragment::{PIECES, Piece, fragment_header, make_fragment, piece, pieces};
 pub use header::{Fragmentation, ipv4_header, ipv6_header};
 pub use mss::{MssPatch, clamp_mss, mss_limit};
 

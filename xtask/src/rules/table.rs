@@ -24,15 +24,8 @@ pub const RULES: &[Rule] = &[
     // IPv4 to IPv6 (RFC 7915 §4).
     Rule::tested("G1", "the type of service is kept, one hop less, the flow label is 0"),
     Rule::tested("G2", "options are ignored, unexpired source routes answered with ICMP 3/5"),
-    Rule::tested(
-        "G3",
-        "a datagram with DF that is too big for the uplink is answered with ICMP 3/4",
-    ),
-    Rule::pending(
-        "G4",
-        "without DF, what is too big for IPv6 is sent in fragments",
-        "only what is a fragment already is fragmented further",
-    ),
+    Rule::tested("G3", "a packet with DF that is too big for the uplink is answered with ICMP 3/4"),
+    Rule::tested("G4", "without DF, what is too big for the uplink is sent in fragments"),
     Rule::tested("G5", "no Fragment header on what isn't a fragment"),
     Rule::tested("G6", "fragments stay fragments, in pieces that every IPv6 link carries"),
     Rule::tested("G7", "a wrong IPv4 header checksum is a drop"),

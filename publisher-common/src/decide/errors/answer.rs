@@ -8,6 +8,7 @@ use crate::checksum::{Difference, checksum};
 use crate::decide::{Answer, Decision, Stop};
 use crate::layout::ReplyKey;
 use crate::packet::{Arrival, Packet};
+use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::icmp::{IPV4_ERROR, IPV6_ERROR};
 use crate::wire::{
@@ -77,7 +78,7 @@ fn embed_ipv6<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
 }
 
 /// Tells a container what became of its packet: [`ErrorWorkspace::error`] goes back to it, from the
-/// host's address on its link (RFC 7915 §4.1, §4.4).
+/// host's address on its link (RFC 7915 §4.1, §4.4). `may` is asked last whether one more may be sent.
 #[inline(always)]
 pub fn answer_container<P: Packet, T: Tables>(
     packet: &P,
@@ -85,6 +86,7 @@ pub fn answer_container<P: Packet, T: Tables>(
     answer: Answer,
     work: &mut ErrorWorkspace,
     tables: &mut T,
+    may: impl FnOnce() -> bool,
 ) -> Decision<()> {
     let gone: Decision<()> = Err(Stop::Drop(answer.reason()));
     work.arrival = *arrival;
@@ -108,6 +110,9 @@ pub fn answer_container<P: Packet, T: Tables>(
     if answer == Answer::TooBig {
         let Some(uplink) = tables.uplink(work.uplink.ifindex) else { return gone };
         work.mtu = uplink.mtu.saturating_sub(HEADER_GROWTH).min(u32::from(u16::MAX));
+    }
+    if !may() {
+        return Err(Stop::Drop(Reason::AnswerSuppressed));
     }
     embed_ipv4(packet, answer, work)
 }
