@@ -65,17 +65,17 @@ impl Path {
     }
 
     /// What the container meets on its way to the client, in IPv4's terms.
-    fn to_client(&self) -> [u32; 3] {
+    fn to_client(self) -> [u32; 3] {
         [self.container, self.uplink - GROWTH, self.narrow - GROWTH]
     }
 
     /// What the client meets on its way to the container.
-    fn to_container(&self) -> [u32; 4] {
+    fn to_container(self) -> [u32; 4] {
         [CLIENT, self.narrow, self.uplink, self.container + GROWTH]
     }
 
     /// Lengths of datagrams: the shortest, those around each link's limit, the longest.
-    fn lengths(&self) -> BTreeSet<usize> {
+    fn lengths(self) -> BTreeSet<usize> {
         let headers = 20 + 8;
         let limits = self.to_client().map(|limit| (limit - headers) as usize);
         let around = limits.into_iter().flat_map(|limit| [limit - 1, limit, limit + 1]);
