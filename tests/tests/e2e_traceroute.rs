@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use publisher_tests::case;
+use publisher_tests::drops::{counts_one, drops};
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
 use publisher_tests::topology::{BEHIND, HOST, Options};
@@ -159,21 +160,12 @@ fn h3_every_hop_answers_syns_with_offloads_off() {
     every_hop(false, 6, syn);
 }
 
-/// How often a packet was dropped for `reason`.
-fn dropped(lab: &Lab<'_>, reason: &str) -> Result<u64> {
-    let drops = lab.daemon.entries(&["drops"])?;
-    let entry = drops.iter().find(|entry| entry["reason"] == reason);
-    Ok(entry.and_then(|entry| entry["count"].as_u64()).unwrap_or_default())
-}
-
 #[test]
 fn h3_i14_the_end_of_a_later_fragment_is_told_to_nobody() {
     with_path(true, |lab, ends, sender, outside| {
         let [first, second] = ends.udp_fragments(5_000, 8080, &[0x77; 1_000]);
         sender.send(&limited(first, 4))?;
-        sender.send(&limited(second, 3))?;
-        let counted = || dropped(lab, "hop_limit").is_ok_and(|count| count == 1);
-        ensure!(shell::wait_until(SOON, counted), "it isn't counted");
+        counts_one(&lab.daemon, "hop_limit", || sender.send(&limited(second, 3)))?;
         // What comes later is answered, and nothing was before.
         let probe = limited(datagram(&ends, 5_001), 3);
         sender.send(&probe)?;
@@ -191,7 +183,8 @@ fn h3_i14_a_storm_of_probes_is_not_answered_by_a_storm() {
             sender.send(&limited(datagram(&ends, port), 3))?;
         }
         let counted = || {
-            let silent = dropped(lab, "answer_suppressed").unwrap_or_default();
+            let drops = drops(&lab.daemon).unwrap_or_default();
+            let silent = drops.get("answer_suppressed").copied().unwrap_or_default();
             let told = outside.frames().iter().filter(|frame| is_time_exceeded(frame)).count();
             (told, silent as usize)
         };
