@@ -1,18 +1,19 @@
 //! Traceroute: the routers, the host and the container are hops of their own, each found by the
 //! packets that come no further.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use etherparse::PacketBuilder;
 use publisher_tests::case;
 use publisher_tests::drops::{counts_one, drops};
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
 use publisher_tests::topology::{BEHIND, HOST, Options};
 use publisher_tests::traffic::frames::{self, Ends};
-use publisher_tests::traffic::raw::{Capture, Frame, Injector};
+use publisher_tests::traffic::raw::{self, Capture, Frame, Injector};
 use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
@@ -158,6 +159,56 @@ fn h3_every_hop_answers_syns() {
 #[test]
 fn h3_every_hop_answers_syns_with_offloads_off() {
     every_hop(false, 6, syn);
+}
+
+/// The other way round: a reply that ends on its way is told to the container in its own language.
+fn every_hop_back(offloads: bool) {
+    with_path(offloads, |lab, _, _, outside| {
+        let sessions = lab.daemon.entries(&["sessions"])?;
+        let alias: Ipv4Addr = sessions[0]["alias"].as_str().context("alias")?.parse()?;
+        let port = sessions[0]["alias_port"].as_u64().context("port")?;
+        let (container, inside) =
+            (lab.net.container(), Capture::start(lab.net.container(), "eth0")?);
+        let macs = [container.mac("eth0")?, lab.net.host.mac("br0")?];
+        let content = |ttl: u8| format!("a reply with {ttl} hops").into_bytes();
+        let reply = |ttl: u8| -> Result<Vec<u8>> {
+            let mut frame = Vec::new();
+            let builder = PacketBuilder::ethernet2(macs[0], macs[1]);
+            let builder = builder.ipv4([172, 17, 0, 2], alias.octets(), ttl);
+            builder.udp(80, u16::try_from(port)?).write(&mut frame, &content(ttl))?;
+            Ok(frame)
+        };
+        for ttl in 1..=3 {
+            let frame = reply(ttl)?;
+            raw::inject(container, "eth0", &frame)?;
+            let told = |error: &Frame| {
+                let bytes = &error.bytes;
+                !error.outgoing
+                    && bytes.get(23) == Some(&1)
+                    && bytes.get(34..36) == Some(&[11, 0])
+                    // From the host, which is all that the container knows of the way.
+                    && bytes[26..30] == [172, 17, 0, 1]
+                    // Its own addresses, ports and content stand in it.
+                    && bytes.get(54..) == Some(&frame[26..])
+            };
+            inside.wait_for(SOON, told).with_context(|| format!("TTL {ttl}"))?;
+        }
+        raw::inject(container, "eth0", &reply(4)?)?;
+        outside.wait_for(SOON, |frame| frame.contains(&content(4)))?;
+        let early = |frame: &Frame| (1..4).any(|ttl| frame.contains(&content(ttl)));
+        ensure!(!outside.frames().iter().any(early), "a reply came further than it may");
+        Ok(())
+    });
+}
+
+#[test]
+fn g1_i4_a_reply_that_ends_at_any_hop_is_told_to_the_container() {
+    every_hop_back(true);
+}
+
+#[test]
+fn g1_i4_a_reply_that_ends_at_any_hop_is_told_with_offloads_off() {
+    every_hop_back(false);
 }
 
 #[test]
