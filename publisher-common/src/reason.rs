@@ -41,7 +41,8 @@ reasons! {
     Ipv4Options = 3, "ipv4_options";
     /// The hop limit or TTL would reach 0 (RFC 7915 §4.1, §5.1).
     HopLimit = 4, "hop_limit";
-    /// A source address that no client can have: multicast, unspecified, loopback or the host's own.
+    /// A source address that nobody can have there: a multicast, unspecified or loopback address, one of
+    /// the host's own, or an alias.
     Source = 5, "source";
     /// A UDP datagram without a checksum, which IPv6 doesn't allow (RFC 8200 §8.1).
     UdpZeroChecksum = 6, "udp_zero_checksum";

@@ -91,7 +91,7 @@ fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
 #[inline(always)]
 fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
     hold::fill::<L2>(context);
-    let Some(packet) = Window::<L2>::of_client(context) else { return pass() };
+    let Some(packet) = Window::<L2>::of_client(context) else { return ipv4::<L2>(context) };
     let kind = to_container::classify(&packet);
     match kind {
         to_container::Kind::Flow | to_container::Kind::Extended => {
@@ -100,6 +100,13 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
         to_container::Kind::Error => client_error::<L2>(context),
         to_container::Kind::Other => pass(),
     }
+}
+
+/// An IPv4 packet, or nothing of interest.
+#[inline(never)]
+fn ipv4<const L2: usize>(context: &TcContext) -> i32 {
+    let Some(packet) = Window::<L2>::of_ipv4(context) else { return pass() };
+    number(Err(to_container::ipv4(&packet, &Kernel::new(context))))
 }
 
 /// Does what `number` asks for, beside the kernel's actions.

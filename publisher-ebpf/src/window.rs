@@ -49,6 +49,12 @@ impl<'a, const L2: usize> Window<'a, L2> {
             .reaching_transport(NEXT_HEADER, IPV6_LENGTH)
     }
 
+    /// An IPv4 packet of an uplink.
+    #[inline(always)]
+    pub fn of_ipv4(context: &'a TcContext) -> Option<Self> {
+        Self::open(context, ETHERTYPE_IPV4, |kind| kind == TO_US)?.reaching(IPV4_LENGTH)
+    }
+
     /// A packet of a container link that may be ours, with its headers in reach. At the veth it is
     /// addressed to the bridge that the veth is a port of, so to another one as the kernel sees it.
     #[inline(always)]

@@ -13,12 +13,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use publisher::datapath::{Capacities, Datapath, Hook};
-use publisher_common::decide::Stop;
+use publisher_common::decide::{Stop, to_container};
 use publisher_common::layout::{
     Alias, Datagram, Forward, ForwardKey, FragmentKey, Link, ReplyKey, Reverse, Transient, VERSION,
     names,
 };
-use publisher_common::native::{MemoryTables, Outcome, from_container, from_uplink};
+use publisher_common::native::{MemoryTables, Outcome, SlicePacket, from_container, from_uplink};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::ETHERNET_LENGTH;
@@ -319,6 +319,12 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
     // A container addresses the bridge, which at its veth is somebody else.
     let to_us =
         bytes.get(..6).is_some_and(|address| address == MAC || !uplink && address[0] & 1 == 0);
+    if to_us && uplink && bytes.get(12..14) == Some(&[8, 0]) {
+        return Outcome::Stop(to_container::ipv4(
+            &SlicePacket::new(&bytes[ETHERNET_LENGTH..]),
+            tables,
+        ));
+    }
     if !to_us || bytes.get(12..14).is_none_or(|found| found != ethertype) {
         return Outcome::Stop(Stop::Pass);
     }

@@ -128,6 +128,40 @@ fn a_path_that_narrows_under_a_connection() {
     });
 }
 
+/// The segment size was agreed on for a wider uplink: the container is told, as by a router.
+fn an_uplink_that_narrows_under_a_connection(offloads: bool) {
+    case::run(|case| {
+        let mut lab =
+            Lab::with(case, Options { narrow: Some(1500), offloads, ..Options::default() })?;
+        let server = tcp::Server::start(lab.net.container(), (ANY, 80), bulk::serve)?;
+        lab.daemon.add("8080", TARGET)?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        lab.daemon.alter(|| lab.net.host.ip("link set up0 mtu 1300"))?;
+        lab.net.routers[1].ip("link set edge mtu 1300")?;
+        let followed = || {
+            lab.daemon.json(&["status"]).is_ok_and(|status| status["uplinks"][0]["mtu"] == 1_300)
+        };
+        ensure!(shell::wait_until(Duration::from_secs(2), followed), "the daemon doesn't follow");
+        let start = Instant::now();
+        bulk::exchange(&mut stream, 4 * MIB)?;
+        ensure!(start.elapsed() < NO_STALL, "took {:?}", start.elapsed());
+        let alias = server.last_peer()?.ip();
+        let route = lab.net.container().ip(&format!("route get {alias}"))?;
+        ensure!(route.contains("mtu 1280"), "the container doesn't know the uplink's MTU: {route}");
+        Ok(())
+    });
+}
+
+#[test]
+fn g3_an_uplink_that_narrows_under_a_connection_with_offloads_on() {
+    an_uplink_that_narrows_under_a_connection(true);
+}
+
+#[test]
+fn g3_an_uplink_that_narrows_under_a_connection_with_offloads_off() {
+    an_uplink_that_narrows_under_a_connection(false);
+}
+
 /// The container's own "fragmentation needed" becomes the client's "packet too big".
 #[test]
 fn i6_fragmentation_needed_from_the_container_tells_the_client() {

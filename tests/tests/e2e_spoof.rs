@@ -227,7 +227,7 @@ fn s16_sources_out_of_the_pool_reach_no_client() {
         let [alias, _] = scene.aliases;
         for from in [alias, at(*alias.ip(), 80), at(Ipv4Addr::new(198, 18, 0, 9), 80)] {
             let frame = builder.udp(from, alias)?;
-            counts_one(&scene.lab.daemon, "reply_no_session", || sender.send(&frame))
+            counts_one(&scene.lab.daemon, "source", || sender.send(&frame))
                 .with_context(|| format!("from {from}"))?;
         }
         saw_nothing(&outside)
@@ -254,5 +254,80 @@ fn s16_a_neighbour_speaks_for_nobody() {
                 .with_context(|| what.to_owned())?;
         }
         saw_nothing(&outside)
+    });
+}
+
+/// A container that writes a client's alias into its packets would be taken for that client by its
+/// neighbours, and by the host.
+#[test]
+fn s16_a_container_speaks_as_an_alias_to_nobody() {
+    in_scene(|scene| {
+        let net = &scene.lab.net;
+        let neighbour = Capture::start(&net.containers[1].ns, "eth0")?;
+        let on_host = udp::Server::sink(&net.host, (ANY, 9_999))?;
+        let (sender, by_bridge) = scene.container(0)?;
+        let macs = [net.container().mac("eth0")?, net.containers[1].ns.mac("eth0")?];
+        let [alias, _] = scene.aliases;
+        sender.send(&Builder(macs).udp(alias, at(Ipv4Addr::new(172, 17, 0, 3), 80))?)?;
+        sender.send(&by_bridge.udp(alias, at(Ipv4Addr::new(172, 17, 0, 1), 9_999))?)?;
+        // Sent last: what came before has arrived by now, or never will.
+        sender.send(&by_bridge.udp(target(), at(Ipv4Addr::new(172, 17, 0, 1), 9_999))?)?;
+        on_host.wait_for(MARK)?;
+        saw_nothing(&neighbour)?;
+        assert_eq!(on_host.seen().len(), 1, "{:?}", on_host.seen());
+        Ok(())
+    });
+}
+
+/// On a host that forwards IPv4, as engines have it, an alias on the wire is nobody.
+#[test]
+fn s16_an_alias_as_source_on_the_uplink_reaches_no_container() {
+    in_scene(|scene| {
+        let Lab { daemon, net } = &mut scene.lab;
+        daemon.alter(|| {
+            // Loose: as if the way back led to the uplink.
+            for interface in ["all", "up0", "br0"] {
+                net.host.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0")?;
+            }
+            net.host.sysctl("ipv4/ip_forward", "1")
+        })?;
+        let inside = Capture::start(net.container(), "eth0")?;
+        let sender = Injector::open(net.client(), "eth0")?;
+        let macs = Builder([net.client().mac("eth0")?, net.host.mac("up0")?]);
+        sender.send(&macs.udp(scene.aliases[0], target())?)?;
+        // A packet that does arrive, sent later.
+        let later = macs.udp(at(Ipv4Addr::new(192, 0, 2, 1), 7), target())?;
+        sender.send(&later)?;
+        let from = [192, 0, 2, 1];
+        let limit = Duration::from_secs(1);
+        inside.wait_for(limit, |frame| frame.bytes.get(26..30) == Some(&from))?;
+        let alias = scene.aliases[0].ip().octets();
+        let forged = |frame: &Frame| frame.bytes.get(26..30) == Some(&alias);
+        ensure!(!inside.frames().iter().any(forged), "it arrived");
+        Ok(())
+    });
+}
+
+/// An error whose own source can be nobody is told to nobody. The host's stack would drop it, but
+/// never sees it.
+#[test]
+fn h12_errors_from_sources_that_nobody_has() {
+    in_scene(|scene| {
+        let inside = Capture::start(scene.lab.net.container(), "eth0")?;
+        let sender = Injector::open(scene.lab.net.client(), "eth0")?;
+        let client = publisher_tests::topology::client_address(0);
+        let back = Ends { from: HOST, to: client, ..scene.ends(client)? };
+        let about = &back.udp(8080, PORT, &[7; 1_000])[14..];
+        let nobody = ["ff02::1", "::", "::1", "::ffff:192.0.2.1", "2001:db8:1::1"];
+        for from in nobody.into_iter().chain(["2001:db8:1::77"]) {
+            let ends = scene.ends(from.parse()?)?;
+            sender.send(&ends.packet_too_big(1_300, about))?;
+        }
+        // The last one is a router's, and is told; it is the only one.
+        let told = |frame: &Frame| !frame.outgoing && frame.bytes.get(34..36) == Some(&[3, 4]);
+        inside.wait_for(Duration::from_secs(1), told)?;
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(inside.frames().iter().filter(|frame| told(frame)).count(), 1);
+        Ok(())
     });
 }

@@ -94,7 +94,7 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     if transport.has(tcp_flags::FIN | tcp_flags::RST) {
         return Err(Stop::Drop(Reason::TcpFlags));
     }
-    if !is_client(flow, arrival.ifindex, tables) {
+    if !is_somebody(&flow.client, arrival.ifindex, tables) {
         return Err(Stop::Drop(Reason::Source));
     }
     Ok(())
@@ -208,17 +208,16 @@ fn take<T: Tables>(alone: bool, work: &mut Workspace, tables: &mut T) -> bool {
         && tables.insert_transient(Class::HalfOpen, reply, transient)
 }
 
-/// Whether a source address can be a client's (rule H12).
+/// Whether somebody on the other side of an uplink can have a source address (rule H12).
 #[inline(always)]
-fn is_client<T: Tables>(flow: &ForwardKey, ifindex: u32, tables: &T) -> bool {
-    let client = &flow.client;
-    let upper = u128::from_be_bytes(*client) >> 32;
+pub(super) fn is_somebody<T: Tables>(address: &[u8; 16], ifindex: u32, tables: &T) -> bool {
+    let upper = u128::from_be_bytes(*address) >> 32;
     // ::/96 holds the unspecified and the loopback address, ::ffff:0:0/96 the IPv4-mapped ones.
-    if client[0] == 0xff || upper == 0 || upper == 0xffff {
+    if address[0] == 0xff || upper == 0 || upper == 0xffff {
         return false;
     }
-    let scope = address_scope(client, ifindex);
-    !tables.is_local(client, scope)
+    let scope = address_scope(address, ifindex);
+    !tables.is_local(address, scope)
 }
 
 /// Whether no session uses a container-side tuple. One that has timed out makes way.

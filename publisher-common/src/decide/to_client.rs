@@ -38,6 +38,9 @@ pub fn classify<P: Packet, T: Tables>(packet: &P, tables: &T) -> Decision<Kind> 
         return Err(Stop::Pass);
     }
     let Some(config) = tables.config() else { return Err(Stop::Pass) };
+    if config.is_alias(header.source) {
+        return Err(Stop::Drop(Reason::Source));
+    }
     let plain = header.version_length == Ipv4Header::VERSION_LENGTH && !header.is_fragment();
     if config.is_alias(header.destination) {
         return match header.protocol {

@@ -10,7 +10,9 @@ use crate::tables::Tables;
 use crate::translate::{
     Fragmentation, MssPatch, TransportRewrite, clamp_mss, ipv4_header, mss_limit,
 };
-use crate::wire::{HEADER_GROWTH, IPV4_LENGTH, IPV6_LENGTH, Ipv6Header, protocol, tcp_flags};
+use crate::wire::{
+    HEADER_GROWTH, IPV4_LENGTH, IPV6_LENGTH, Ipv4Header, Ipv6Header, protocol, tcp_flags,
+};
 use zerocopy::FromZeros;
 
 /// Longest payload whose IPv4 packet's length still fits in 16 bits.
@@ -46,6 +48,17 @@ pub fn classify<P: Packet>(packet: &P) -> Kind {
         | protocol::AUTHENTICATION
         | protocol::DESTINATION_OPTIONS => Kind::Extended,
         _ => Kind::Other,
+    }
+}
+
+/// Decides on an IPv4 packet of an uplink: none is ours, but an alias stands for a client to the
+/// containers, so nobody else may use it as a source (RFC 6146 §5.4).
+#[inline(always)]
+pub fn ipv4<P: Packet, T: Tables>(packet: &P, tables: &T) -> Stop {
+    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Stop::Pass };
+    match tables.config() {
+        Some(config) if config.is_alias(Ipv4Header::of(bytes).source) => Stop::Drop(Reason::Source),
+        _ => Stop::Pass,
     }
 }
 

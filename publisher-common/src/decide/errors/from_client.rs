@@ -31,6 +31,10 @@ pub fn from_client<P: Packet, T: Tables>(
     if !find(work, tables) {
         return Err(Stop::Pass);
     }
+    let Some(outer) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    if !open::is_somebody(&Ipv6Header::of(outer).source, arrival.ifindex, tables) {
+        return Err(Stop::Drop(Reason::Source));
+    }
     if fragment {
         return Err(Stop::Drop(Reason::IcmpFragment));
     }

@@ -19,6 +19,7 @@ mod oracle;
 mod packets;
 mod scene;
 mod sizes;
+mod spoofs;
 mod tcp;
 mod udp;
 
