@@ -6,6 +6,7 @@
 //! do. The TC programs in `publisher-ebpf` carry it out with kernel helpers; the tests run the very
 //! same functions natively, over byte slices and hash tables.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(any(test, feature = "std"))]
 extern crate std;
@@ -21,4 +22,5 @@ pub mod rate;
 pub mod reason;
 pub mod tables;
 pub mod translate;
+pub mod wide;
 pub mod wire;

@@ -87,18 +87,11 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     tables: &mut T,
 ) -> Decision<()> {
     let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
-    let header = Ipv4Header::of(bytes);
+    let header = &Ipv4Header::read(bytes);
     let extra = work.extras.length;
     work.transport.read::<IPV4_LENGTH, P>(packet, &work.extras)?;
     let transport = work.transport;
-    work.reply = ReplyKey {
-        target: header.source,
-        alias: header.destination,
-        target_port: transport.source_port(),
-        alias_port: transport.destination_port(),
-        protocol: transport.protocol,
-        reserved: [0; 3],
-    };
+    work.reply = ReplyKey::of_packet(bytes, transport.ports, transport.protocol);
     work.arrival = *arrival;
 
     let (link, uplink) = match tables.reverse_and_link(&work.reply) {
@@ -110,7 +103,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
                 entry.last_seen = arrival.now;
             }
             entry.usage.count(arrival);
-            work.flow = entry.forward;
+            work.flow = entry.forward.copied();
             if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
                 close::note(session_flags::CONTAINER_FIN, work, tables);
             }

@@ -87,7 +87,7 @@ pub fn decide<P: Packet, T: Tables>(
     if !is_published(tables, protocol, [ports[2], ports[3]]) {
         return Err(Stop::Pass);
     }
-    work.flow = flow_of(header, protocol, ports, arrival);
+    work.flow = ForwardKey::of_packet(bytes, ports, arrival.ifindex, protocol);
     work.arrival = *arrival;
     (work.payload, work.hops) = (header.payload(), header.hop_limit);
 
@@ -95,7 +95,7 @@ pub fn decide<P: Packet, T: Tables>(
     let mut ending = false;
     if let Some((entry, link)) = tables.forward_and_link(&work.flow) {
         let Handle { index, generation } = entry.session.link;
-        work.reply = entry.reply;
+        work.reply = entry.reply.copied();
         work.route = Route { link: index, number: entry.usage.packets as u16 };
         established = link.is_some_and(|link| link.serves(generation));
         ending = close::both_done(entry.session.flags);
@@ -130,10 +130,9 @@ pub fn decide<P: Packet, T: Tables>(
     } else {
         MssPatch::NONE
     };
-    let Workspace { reply, route, extras, to_container, told_mtu, .. } = work;
-    let rewrite =
-        TransportRewrite::to_container(reply, &header.source, &header.destination, transport.ports)
-            .with_mss(mss);
+    let Workspace { flow, reply, route, extras, to_container, told_mtu, .. } = work;
+    let rewrite = TransportRewrite::to_container(reply, &flow.client, &flow.host, transport.ports)
+        .with_mss(mss);
     let payload = header.payload().wrapping_sub(extras.length);
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
@@ -284,20 +283,6 @@ fn unknown<T: Tables>(work: &Workspace, tables: &T) -> Stop {
 pub(super) fn is_published<T: Tables>(tables: &T, number: u8, port: [u8; 2]) -> bool {
     let (word, bit) = port_bit(number, port);
     tables.port_word(word) & bit != 0
-}
-
-#[inline(always)]
-fn flow_of(header: &Ipv6Header, number: u8, ports: [u8; 4], arrival: &Arrival) -> ForwardKey {
-    let [a, b, c, d] = ports;
-    ForwardKey {
-        client: header.source,
-        host: header.destination,
-        client_port: [a, b],
-        host_port: [c, d],
-        scope: address_scope(&header.source, arrival.ifindex),
-        protocol: number,
-        reserved: [0; 3],
-    }
 }
 
 /// What must hold of a packet before it changes a session.

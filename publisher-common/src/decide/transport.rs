@@ -73,7 +73,7 @@ impl Transport {
 
     #[inline(always)]
     fn set_tcp(&mut self, bytes: &[u8; 20]) {
-        let tcp = TcpHeader::of(bytes);
+        let tcp = TcpHeader::read(bytes);
         self.ports = tcp.ports;
         self.sequence = u32::from_be_bytes(tcp.sequence);
         self.acknowledgment = u32::from_be_bytes(tcp.acknowledgment);
@@ -86,7 +86,7 @@ impl Transport {
 
     #[inline(always)]
     fn set_udp(&mut self, bytes: &[u8; 8]) {
-        let udp = UdpHeader::of(bytes);
+        let udp = UdpHeader::read(bytes);
         self.ports = udp.ports;
         self.sequence = 0;
         self.acknowledgment = 0;

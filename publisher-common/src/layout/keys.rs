@@ -1,5 +1,6 @@
 //! Keys of the maps.
 
+use crate::wide::words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A flow as the client sends it.
@@ -37,6 +38,28 @@ pub struct ForwardKey {
 }
 
 impl ForwardKey {
+    /// The key of a client's packet, out of its IPv6 header, its ports and the interface that it came in
+    /// on. Made of words, and read as such by the map.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_packet(header: &[u8; 40], ports: [u8; 4], ifindex: u32, protocol: u8) -> Self {
+        let [_, _, a, b, c, d, e, f, g, h] = words::<10, 40>(header);
+        let link_local = a & u32::from_ne_bytes([0xff, 0xc0, 0, 0]);
+        let is_link_local = link_local == u32::from_ne_bytes([0xfe, 0x80, 0, 0]);
+        let scope = if is_link_local { ifindex } else { 0 };
+        let ports = u32::from_ne_bytes(ports);
+        let protocol = u32::from_ne_bytes([protocol, 0, 0, 0]);
+        zerocopy::transmute!([a, b, c, d, e, f, g, h, ports, scope, protocol])
+    }
+
+    /// The same key, copied in words from wherever it stands.
+    #[inline(always)]
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let bytes: &[u8; 44] = zerocopy::transmute_ref!(self);
+        zerocopy::transmute!(words::<11, 44>(bytes))
+    }
+
     /// Whether both name the same client, whatever its port.
     #[inline(always)]
     #[must_use]
@@ -93,6 +116,26 @@ pub struct ReplyKey {
     pub protocol: u8,
     /// Written as 0.
     pub reserved: [u8; 3],
+}
+
+impl ReplyKey {
+    /// The key of a container's packet, out of its IPv4 header and its ports, in words.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_packet(header: &[u8; 20], ports: [u8; 4], protocol: u8) -> Self {
+        let [_, _, _, target, alias] = words::<5, 20>(header);
+        let ports = u32::from_ne_bytes(ports);
+        let protocol = u32::from_ne_bytes([protocol, 0, 0, 0]);
+        zerocopy::transmute!([target, alias, ports, protocol])
+    }
+
+    /// The same key, copied in words from wherever it stands.
+    #[inline(always)]
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let bytes: &[u8; 16] = zerocopy::transmute_ref!(self);
+        zerocopy::transmute!(words::<4, 16>(bytes))
+    }
 }
 
 /// A published port of a host address; the unspecified address stands for all of them.

@@ -1,6 +1,7 @@
 //! IPv6 (RFC 8200 §3) and IPv4 (RFC 791 §3.1) headers.
 
 use crate::checksum::{Difference, checksum};
+use crate::wide::words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// An IPv6 header, 40 bytes, as on the wire.
@@ -96,6 +97,13 @@ impl Ipv4Header {
     #[must_use]
     pub fn of(bytes: &[u8; 20]) -> &Self {
         zerocopy::transmute_ref!(bytes)
+    }
+
+    /// The same, read in words, for where all of it is needed.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(bytes: &[u8; 20]) -> Self {
+        zerocopy::transmute!(words::<5, 20>(bytes))
     }
 
     /// The header's bytes, with its checksum summed.

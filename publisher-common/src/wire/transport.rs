@@ -1,5 +1,6 @@
 //! TCP (RFC 9293 §3.1) and UDP (RFC 768) headers.
 
+use crate::wide::words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bits of the TCP flags byte.
@@ -46,6 +47,13 @@ impl TcpHeader {
         zerocopy::transmute_ref!(bytes)
     }
 
+    /// The same, read in words.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(bytes: &[u8; 20]) -> Self {
+        zerocopy::transmute!(words::<5, 20>(bytes))
+    }
+
     /// Length of the header with its options, in bytes.
     #[inline(always)]
     #[must_use]
@@ -74,5 +82,12 @@ impl UdpHeader {
     #[must_use]
     pub fn of(bytes: &[u8; 8]) -> &Self {
         zerocopy::transmute_ref!(bytes)
+    }
+
+    /// The same, read in words.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(bytes: &[u8; 8]) -> Self {
+        zerocopy::transmute!(words::<2, 8>(bytes))
     }
 }
