@@ -11,6 +11,7 @@ mod fragments;
 mod gateway;
 mod hosts_own;
 mod invariants;
+mod kinds;
 mod links;
 mod malformed;
 mod opening;
@@ -19,6 +20,7 @@ mod packets;
 mod scene;
 mod sizes;
 mod tcp;
+mod truncation;
 mod udp;
 
 use crate::decide::Stop;
