@@ -6,6 +6,7 @@ mod closing;
 mod error_checks;
 mod error_contents;
 mod errors;
+mod every_value;
 mod extensions;
 mod fragments;
 mod gateway;

@@ -99,7 +99,7 @@ fn transport_of(bytes: &[u8], transport: usize) -> u8 {
 }
 
 /// Lengths and checksums of what was translated, by another parser and by a plain sum.
-fn judge(bytes: &[u8], what: &str) {
+pub fn judge(bytes: &[u8], what: &str) {
     if bytes[0] >> 4 == 4 {
         let header = etherparse::Ipv4HeaderSlice::from_slice(bytes).expect("an IPv4 header");
         assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum(), "{what}");
