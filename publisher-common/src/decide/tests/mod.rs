@@ -8,6 +8,8 @@ mod error_contents;
 mod errors;
 mod every_value;
 mod extensions;
+mod extras;
+mod fragment_edges;
 mod fragments;
 mod gateway;
 mod hosts_own;
