@@ -5,6 +5,7 @@ mod answers;
 mod closing;
 mod error_checks;
 mod error_contents;
+mod error_edges;
 mod errors;
 mod every_value;
 mod extensions;
