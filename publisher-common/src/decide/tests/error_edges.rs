@@ -2,8 +2,10 @@
 //! embed, fragments, and ports that are no longer published.
 
 use super::errors::{about, established, got, got_by_container, icmp, too_big};
+use super::packets::{from_client, from_target};
 use super::*;
-use crate::layout::ReplyKey;
+use crate::layout::{ForwardKey, ReplyKey};
+use crate::wire::{ETHERNET_LENGTH, protocol};
 use std::vec::Vec;
 
 /// An error of the container's, about a packet whose IPv4 header says these fragment fields.
@@ -94,4 +96,89 @@ fn i12_errors_about_a_port_that_is_no_longer_published_are_the_hosts() {
     scene.tables.ports.fill(0);
     assert_eq!(scene.client(&flow, Segment::data(1)), PASSED);
     assert_eq!(scene.uplink(&too_big(&flow)), PASSED);
+}
+
+/// A transport header without half a checksum, which nobody can correct.
+fn whole(transport: &[u8], number: u8) -> &[u8] {
+    let half = number == protocol::TCP && transport.len() == 17;
+    if half { &transport[..16] } else { transport }
+}
+
+/// What was sent comes back in the error as it was sent, byte for byte: there and back again, ports,
+/// addresses and checksum are the sender's own.
+#[test]
+fn i8_i9_what_was_sent_comes_back() {
+    for number in [protocol::TCP, protocol::UDP] {
+        let flow = ForwardKey { protocol: number, ..samples::flow() };
+        let mut scene = Scene::new();
+        let reply = scene.establish(&flow);
+        let body: Body = match number {
+            protocol::UDP => Body::datagram(300),
+            _ => Segment::data(300).options(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]).into(),
+        };
+        let sent = &from_target(&reply, &body)[ETHERNET_LENGTH..];
+        let Outcome::ToClient(received, _) = scene.container(&reply, body.clone()) else {
+            panic!("not translated")
+        };
+        for length in 48..=received.len() {
+            let kind = etherparse::Icmpv6Type::PacketTooBig { mtu: 1_300 };
+            let outcome = scene.uplink(&about(flow.host, kind, &received[..length]));
+            let Outcome::ToContainer(bytes, _) = outcome else { panic!("{length}: {outcome:?}") };
+            let own = &bytes[28..];
+            assert_eq!(own.len(), length - 20);
+            let whole = whole(&own[20..], number);
+            assert_eq!(*whole, sent[20..][..whole.len()], "{length}");
+            // The identification isn't known; the TTL is as it was at the router.
+            assert_eq!((&own[..4], &own[9..10]), (&sent[..4], &sent[9..10]), "{length}");
+            assert_eq!((&own[4..6], own[8]), (&[0, 0][..], 63), "{length}");
+            assert_eq!(own[12..20], sent[12..20], "{length}");
+        }
+        let sent = from_client(&flow, &body);
+        let Outcome::ToContainer(received, _) = scene.client(&flow, body) else {
+            panic!("not translated")
+        };
+        for length in 28..=received.len() {
+            let outcome = scene.veth(samples::VETH, &icmp(&reply, 3, 3, 0, &received[..length]));
+            let Outcome::ToClient(bytes, _) = outcome else { panic!("{length}: {outcome:?}") };
+            let own = &bytes[48..];
+            assert_eq!(own.len(), length + 20);
+            let whole = whole(&own[40..], number);
+            assert_eq!(*whole, sent[40..][..whole.len()], "{length}");
+            assert_eq!((&own[..7], own[7]), (&sent[..7], 63), "{length}");
+            assert_eq!(own[8..40], sent[8..40], "{length}");
+        }
+    }
+}
+
+/// Its flags are those that the packet itself would have in IPv4 (rule H4).
+#[test]
+fn i8_the_embedded_packet_may_be_fragmented_up_to_1260_bytes() {
+    let (mut scene, flow, _) = established();
+    for (payload, flags) in [
+        (20u16, 0u8),
+        (64, 0),
+        (1_239, 0),
+        (1_240, 0),
+        (1_241, 0x40),
+        (1_280, 0x40),
+        (9_000, 0x40),
+        (65_515, 0x40),
+    ] {
+        let mut embedded = got(&flow)[..100].to_vec();
+        embedded[4..6].copy_from_slice(&payload.to_be_bytes());
+        let kind = etherparse::Icmpv6Type::PacketTooBig { mtu: 1_300 };
+        let outcome = scene.uplink(&about(flow.host, kind, &embedded));
+        let Outcome::ToContainer(bytes, _) = outcome else { panic!("{payload}: {outcome:?}") };
+        assert_eq!(bytes[30..32], (payload + 20).to_be_bytes(), "{payload}");
+        assert_eq!(bytes[34..36], [flags, 0], "{payload}");
+    }
+    // A length that IPv4 hasn't: the header says as much as it can.
+    for payload in [65_516u16, u16::MAX] {
+        let mut embedded = got(&flow)[..100].to_vec();
+        embedded[4..6].copy_from_slice(&payload.to_be_bytes());
+        let kind = etherparse::Icmpv6Type::PacketTooBig { mtu: 1_300 };
+        let outcome = scene.uplink(&about(flow.host, kind, &embedded));
+        let Outcome::ToContainer(bytes, _) = outcome else { panic!("{payload}: {outcome:?}") };
+        assert_eq!(bytes[30..32], [0xff, 0xff], "{payload}");
+    }
 }
