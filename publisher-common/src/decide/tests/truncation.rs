@@ -23,7 +23,7 @@ fn assert_unchanged(before: &MemoryTables, after: &MemoryTables, what: &str, len
 fn translated(outcome: &Outcome) -> Option<&[u8]> {
     match outcome {
         Outcome::ToContainer(bytes, _) | Outcome::ToClient(bytes, _) => Some(bytes),
-        Outcome::Stop(_) | Outcome::Pieces(..) | Outcome::Answered(..) => None,
+        _ => None,
     }
 }
 
