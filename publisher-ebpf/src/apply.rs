@@ -8,6 +8,7 @@
 
 use crate::maps::count_drop;
 use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, window};
+use crate::{hold, lane};
 use aya_ebpf::{
     bindings::{
         BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
@@ -53,6 +54,9 @@ pub fn drop_packet(reason: Reason) -> i32 {
 /// Turns a client's packet into the container's, and sends it there.
 #[inline(always)]
 pub fn to_container<const L2: usize>(context: &TcContext, to: &ToContainer) -> Result<i32, Stop> {
+    if to.leads {
+        hold::release(context);
+    }
     change_family::<L2>(context, ETHERTYPE_IPV4)?;
     if to.extra != 0 {
         // Behind the new header, which is as long as the kernel takes an IPv4 header to be.
@@ -77,6 +81,9 @@ pub fn to_client(context: &TcContext, to: &ToClient) -> Result<i32, Stop> {
     }
     store(context, ETHERNET_LENGTH, &to.header)?;
     rewrite(context, ETHERNET_LENGTH + IPV6_LENGTH, &to.transport)?;
+    if to.detour.ifindex != 0 {
+        return Ok(lane::enter(context, to.detour, to.uplink));
+    }
     Ok(leave_by(to.uplink))
 }
 
@@ -143,6 +150,9 @@ pub fn store<const N: usize>(
 pub fn rewrite(context: &TcContext, start: usize, rewrite: &TransportRewrite) -> Result<(), Stop> {
     match rewrite.protocol {
         protocol::UDP => {
+            if rewrite.seed != [0; 2] {
+                store(context, start + UDP_CHECKSUM, &rewrite.seed)?;
+            }
             fields::<UDP_CHECKSUM>(context, start, rewrite, u64::from(BPF_F_MARK_MANGLED_0))
         }
         protocol::TCP => fields::<TCP_CHECKSUM>(context, start, rewrite, 0),
@@ -227,9 +237,9 @@ pub fn leave_by(uplink: Uplink) -> i32 {
     redirected(action)
 }
 
-/// Sends the packet out of the interface that it came in on.
+/// Sends the packet out of an interface as it is.
 #[inline(always)]
-pub fn back_out(ifindex: u32) -> i32 {
+pub fn redirect(ifindex: u32) -> i32 {
     // SAFETY: as in `leave`.
     redirected(unsafe { bpf_redirect(ifindex, 0) })
 }

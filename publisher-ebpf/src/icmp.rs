@@ -1,7 +1,7 @@
 //! ICMP errors about sessions: an error of the other family in the packet's place, or one of the host's
 //! own that goes back to the sender.
 
-use crate::apply::{FAILED, add_ethernet, back_out, drop_packet, leave, leave_by, set_ethertype};
+use crate::apply::{FAILED, add_ethernet, drop_packet, leave, leave_by, redirect, set_ethertype};
 use crate::maps::{self, Kernel, count_drop};
 use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, window};
 use aya_ebpf::{
@@ -32,8 +32,8 @@ pub fn answer_client<const L2: usize>(context: &TcContext, answer: Answer) -> i3
     if !may_answer() {
         return drop_packet(Reason::AnswerSuppressed);
     }
-    let mtu = maps::workspace().map_or(0, |work| work.told_mtu);
-    if errors::answer_client(&packet, &packet.arrival(), (answer, mtu), work).is_err() {
+    let told = maps::workspace().map_or(0, |work| work.told(answer));
+    if errors::answer_client(&packet, &packet.arrival(), (answer, told), work).is_err() {
         return shot();
     }
     send_back::<L2>(context, work)
@@ -45,15 +45,13 @@ pub fn answer_container(context: &TcContext, answer: Answer) -> i32 {
     count_drop(answer.reason());
     let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else { return shot() };
     let Some(work) = maps::error_workspace() else { return shot() };
-    if !may_answer() {
-        return drop_packet(Reason::AnswerSuppressed);
-    }
     let mut tables = Kernel::new(context);
     let arrival = packet.arrival();
-    if errors::answer_container(&packet, &arrival, answer, work, &mut tables).is_err() {
-        return shot();
+    match errors::answer_container(&packet, &arrival, answer, work, &mut tables, may_answer) {
+        Ok(()) => send_back::<ETHERNET_LENGTH>(context, work),
+        Err(Stop::Drop(Reason::AnswerSuppressed)) => drop_packet(Reason::AnswerSuppressed),
+        Err(_) => shot(),
     }
-    send_back::<ETHERNET_LENGTH>(context, work)
 }
 
 /// The verdict of a drop that has been counted.
@@ -107,7 +105,7 @@ fn send_back<const L2: usize>(context: &TcContext, work: &ErrorWorkspace) -> i32
     }
     // SAFETY: the kernel hands a valid __sk_buff to a classifier.
     let ifindex = unsafe { (*context.skb.skb).ifindex };
-    back_out(ifindex)
+    redirect(ifindex)
 }
 
 /// Bytes that are summed at once: older kernels (before 6.13) take no more.
@@ -179,7 +177,7 @@ fn replace<const L2: usize>(
 /// `length`, if it lies between 1 and `limit`, both of which the verifier then knows. Old ones learn no
 /// lower bound from a comparison with 0, only from the addition.
 #[inline(always)]
-fn bounded(length: u32, limit: usize) -> Option<u32> {
+pub fn bounded(length: u32, limit: usize) -> Option<u32> {
     let last = black_box(u64::from(length.wrapping_sub(1)));
     if last < limit as u64 { Some(last as u32 + 1) } else { None }
 }

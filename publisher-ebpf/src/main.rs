@@ -4,13 +4,15 @@
 //!
 //! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
-//! [`container_bridge`]. All sit at tc ingress, as tcx or clsact programs.
+//! [`container_bridge`], the end of the slow lane [`slow_lane`]. All sit at tc ingress, as tcx or clsact programs.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the classifier macro drops its function's documentation")]
 
 mod apply;
+mod hold;
 mod icmp;
+mod lane;
 mod maps;
 mod pieces;
 mod window;
@@ -20,13 +22,14 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use maps::Kernel;
 use publisher_common::decide::to_container::Extended;
 use publisher_common::decide::{Answer, Stop, to_client, to_container};
+use publisher_common::reason::Reason;
 use publisher_common::wire::ETHERNET_LENGTH;
 use window::{NEXT_HEADER, PROTOCOL, Window};
 
-/// Beside all actions of the kernel's: the client is to be told that its packet's time is over.
-const TELL_TIME_EXCEEDED: i32 = 1_000;
-/// The client is to be told that its packet is too big.
-const TELL_TOO_BIG: i32 = 1_001;
+/// Beside all actions of the kernel's: from here on, the client is to be told an [`Answer`].
+const TELL: i32 = 1_000;
+/// The same: a copy of the packet is to be kept.
+const HOLD: i32 = 999;
 
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
@@ -52,6 +55,14 @@ pub fn container_bridge(context: TcContext) -> i32 {
     container_verdict(&context, from_container::<true>(&context))
 }
 
+/// Packets that have to be fragmented, at the end of the slow lane. Nothing but what was sent there by
+/// [`container_veth`] or [`container_bridge`] goes on.
+#[classifier]
+pub fn slow_lane(context: TcContext) -> i32 {
+    let action = lane::from_end(&context);
+    if action == pass() { drop_packet(Reason::HelperFailed) } else { action }
+}
+
 /// What comes back from a function that handles a client's packet: an action, or that its sender is to
 /// be told. A number, since a `Result` would come by way of the stack; and told by the caller, since
 /// all the functions that are active share one stack.
@@ -59,10 +70,9 @@ pub fn container_bridge(context: TcContext) -> i32 {
 fn number(result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
-        Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
-        Err(Stop::TimeExceeded) => TELL_TIME_EXCEEDED,
-        Err(Stop::TooBig) => TELL_TOO_BIG,
+        Err(Stop::Hold) => HOLD,
+        Err(stop) => stop.answer().map_or(pass(), |answer| TELL + answer as i32),
     }
 }
 
@@ -70,15 +80,17 @@ fn number(result: Result<i32, Stop>) -> i32 {
 fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
     match result {
         Ok(action) => action,
-        Err(Stop::Pass) => pass(),
         Err(Stop::Drop(reason)) => drop_packet(reason),
-        Err(Stop::TimeExceeded) => icmp::answer_container(context, Answer::TimeExceeded),
-        Err(Stop::TooBig) => icmp::answer_container(context, Answer::TooBig),
+        Err(stop) => match stop.answer() {
+            Some(answer) => icmp::answer_container(context, answer),
+            None => pass(),
+        },
     }
 }
 
 #[inline(always)]
 fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
+    hold::fill::<L2>(context);
     let Some(packet) = Window::<L2>::of_client(context) else { return pass() };
     let kind = to_container::classify(&packet);
     match kind {
@@ -90,13 +102,16 @@ fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
     }
 }
 
-/// Tells a client what became of its packet, where that is what `number` asks for.
+/// Does what `number` asks for, beside the kernel's actions.
 #[inline(always)]
 fn told<const L2: usize>(context: &TcContext, number: i32) -> i32 {
-    match number {
-        TELL_TIME_EXCEEDED => icmp::answer_client::<L2>(context, Answer::TimeExceeded),
-        TELL_TOO_BIG => icmp::answer_client::<L2>(context, Answer::TooBig),
-        action => action,
+    if number == HOLD {
+        hold::keep::<L2>(context);
+        return pass();
+    }
+    match Answer::from_number(number.wrapping_sub(TELL) as u32) {
+        Some(answer) => icmp::answer_client::<L2>(context, answer),
+        None => number,
     }
 }
 
@@ -138,7 +153,7 @@ fn extended<const L2: usize>(context: &TcContext) -> Result<Extended, Stop> {
 #[inline(always)]
 fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, Stop> {
     let Some(packet) = Window::<ETHERNET_LENGTH>::of_container(context) else {
-        return pieces::again(context);
+        return Ok(pieces::again(context));
     };
     let mut tables = Kernel::new(context);
     let kind = to_client::classify(&packet, &tables)?;

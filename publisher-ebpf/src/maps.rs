@@ -71,6 +71,8 @@ pub struct PieceRoom {
     pub headers: [u8; 48],
     /// The piece.
     pub piece: Piece,
+    /// Segments of super-packets that were made fragments.
+    pub segments: u16,
 }
 
 /// The same for fragments.

@@ -7,7 +7,9 @@
 //! sets there leads nowhere but to an uplink. Fragments have their checksums complete, so cutting
 //! them spoils none.
 
-use crate::apply::{FAILED, change_family, change_room, leave_by, pass, rewrite, store};
+use crate::apply::{
+    FAILED, change_family, change_room, drop_packet, leave_by, pass, rewrite, store,
+};
 use crate::maps::{self, Kernel};
 use crate::window::{ETHERTYPE_IPV6, ETHERTYPE_IPV6_WIDE};
 use aya_ebpf::{
@@ -18,9 +20,10 @@ use aya_ebpf::{
 use publisher_common::{
     decide::{Stop, Uplink},
     layout::uplink_flags,
+    reason::Reason,
     tables::Tables,
     translate::{PIECES, piece},
-    wire::{ETHERNET_LENGTH, FRAGMENT_LENGTH, IPV6_LENGTH},
+    wire::{ETHERNET_LENGTH, FRAGMENT_LENGTH, IPV6_LENGTH, TCP_LENGTH},
 };
 
 /// Marks `tc_index` of a clone; the lowest bits are the piece's number.
@@ -44,14 +47,19 @@ pub fn to_client(context: &TcContext) -> Result<i32, Stop> {
     }
     store(context, ETHERNET_LENGTH, &to.header)?;
     store(context, ETHERNET_LENGTH + IPV6_LENGTH, &to.fragment)?;
-    crate::apply::reach(context, ETHERNET_LENGTH + HEADERS + 20)?;
+    crate::apply::reach(context, ETHERNET_LENGTH + HEADERS + TCP_LENGTH)?;
     rewrite(context, ETHERNET_LENGTH + HEADERS, &to.transport)?;
-    let uplink = to.uplink;
-    if to.pieces > 1 {
+    send(context, to.pieces, to.uplink)
+}
+
+/// Sends an IPv6 fragment to the client, in so many pieces.
+#[inline(always)]
+pub fn send(context: &TcContext, count: u16, uplink: Uplink) -> Result<i32, Stop> {
+    if count > 1 {
         // SAFETY: the kernel hands a valid __sk_buff to a classifier.
         unsafe { (*context.skb.skb).mark = uplink.ifindex };
         for number in 1..u32::from(PIECES) {
-            if number >= u32::from(work.to_client.pieces) {
+            if number >= u32::from(count) {
                 break;
             }
             clone(context, CLONE | number)?;
@@ -72,20 +80,23 @@ fn clone(context: &TcContext, index: u32) -> Result<(), Stop> {
     if failed == 0 { Ok(()) } else { Err(FAILED) }
 }
 
-/// Sends a clone that comes by again; everything else isn't ours.
+/// Sends a clone that comes by again; everything else isn't ours. Just an action, since a `Result` with a
+/// number would come by way of the stack.
 #[inline(never)]
-pub fn again(context: &TcContext) -> Result<i32, Stop> {
+pub fn again(context: &TcContext) -> i32 {
     // SAFETY: the kernel hands a valid __sk_buff to a classifier.
     let skb = unsafe { &*context.skb.skb };
     let (index, ifindex) = (skb.tc_index, skb.mark);
     if skb.protocol != ETHERTYPE_IPV6_WIDE || index & !NUMBER != CLONE {
-        return Ok(pass());
+        return pass();
     }
     let tables = Kernel::new(context);
-    let Some(found) = tables.uplink(ifindex) else { return Ok(pass()) };
+    let Some(found) = tables.uplink(ifindex) else { return pass() };
     let raw = found.flags & uplink_flags::RAW != 0;
-    cut(context, index & NUMBER)?;
-    Ok(leave_by(Uplink { ifindex, raw }))
+    match cut(context, index & NUMBER) {
+        Ok(()) => leave_by(Uplink { ifindex, raw }),
+        Err(_) => drop_packet(Reason::HelperFailed),
+    }
 }
 
 /// Cuts an IPv6 fragment to one of its pieces.

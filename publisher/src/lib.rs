@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod datapath;
 pub mod engine;
+mod lane;
 pub mod model;
 pub mod plan;
 pub mod store;

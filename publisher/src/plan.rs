@@ -63,13 +63,17 @@ pub struct Desired {
     pub draining: Vec<(u8, [u8; 2])>,
     /// Programs at interfaces.
     pub attachments: BTreeSet<Attachment>,
+    /// Interface index of the slow lane's way in; 0 where there is none.
+    pub slow_lane: u32,
 }
 
 impl Desired {
     /// Works out what the datapath should be; `table` remembers links and their generations.
     pub fn from_facts(facts: &Facts<'_>, table: &mut LinkTable) -> Self {
         let links = links::plan(facts, table);
+        let lane = attach::slow_lane(facts);
         Self {
+            slow_lane: lane.map_or(0, |lane| lane.entry),
             uplinks: attach::uplinks(facts),
             locals: attach::locals(facts.snapshot),
             publications: publications::plan(facts, table),
@@ -93,6 +97,8 @@ pub enum Action {
     SetLink(u32),
     /// Set the tables of publications.
     SetPublications,
+    /// Set the way into the slow lane.
+    SetSlowLane,
     /// Detach a program.
     Detach(Attachment),
 }
@@ -102,7 +108,8 @@ pub enum Action {
 /// Replies can be handled before requests are: programs are attached first, links are set before what
 /// is published on them, and nothing is detached before it is out of use.
 pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
-    let Desired { uplinks, locals, links, publications, draining, attachments } = desired;
+    let Desired { uplinks, locals, links, publications, draining, attachments, slow_lane } =
+        desired;
     let mut actions = Vec::new();
     let new = attachments.difference(&applied.attachments);
     actions.extend(new.cloned().map(Action::Attach));
@@ -116,6 +123,9 @@ pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
     actions.extend(changed.map(|(index, _)| Action::SetLink(*index)));
     if *publications != applied.publications || *draining != applied.draining {
         actions.push(Action::SetPublications);
+    }
+    if *slow_lane != applied.slow_lane {
+        actions.push(Action::SetSlowLane);
     }
     let old = applied.attachments.difference(attachments);
     actions.extend(old.cloned().map(Action::Detach));

@@ -14,6 +14,7 @@ pub mod confine;
 pub mod daemon;
 pub mod docker;
 pub mod docker_proxy;
+pub mod drops;
 pub mod fetched;
 pub mod initramfs;
 pub mod interrupt;

@@ -155,7 +155,7 @@ impl Mirror {
         match hook {
             Hook::UplinkEthernet | Hook::UplinkRaw => self.devices[0],
             Hook::Veth => self.devices[1],
-            Hook::Bridge => self.devices[2],
+            Hook::Bridge | Hook::SlowLane => self.devices[2],
         }
     }
 

@@ -1,14 +1,13 @@
 //! What is ours and can't be translated is dropped under a name, and counted.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use publisher_tests::case;
+use publisher_tests::drops::{counts_one, drops};
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::netns::Netns;
-use publisher_tests::shell;
 use publisher_tests::topology::{HOST, Options, client_address, host};
 use publisher_tests::traffic::frames::Ends;
 use publisher_tests::traffic::raw::{self, Capture};
@@ -16,33 +15,9 @@ use publisher_tests::traffic::udp;
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
 
-/// How often each reason was counted.
-fn drops(lab: &Lab) -> Result<BTreeMap<String, u64>> {
-    let entries = lab.daemon.entries(&["drops"])?;
-    let counted = entries.iter().map(|entry| {
-        let reason = entry["reason"].as_str().context("reason")?;
-        ensure!(entry["meaning"].as_str().is_some_and(|text| !text.is_empty()), "{entry}");
-        Ok((reason.to_owned(), entry["count"].as_u64().context("count")?))
-    });
-    counted.collect()
-}
-
 /// Injects `frame` and waits until exactly the counter of `reason` has gone up by one.
 fn counts(lab: &Lab, ns: &Netns, frame: &[u8], reason: &str) -> Result<()> {
-    let before = drops(lab)?;
-    let mut expected = before.clone();
-    *expected.entry(reason.to_owned()).or_default() += 1;
-    raw::inject(ns, "eth0", frame)?;
-    let nonzero = |counters: &BTreeMap<String, u64>| -> BTreeMap<String, u64> {
-        counters.clone().into_iter().filter(|(_, count)| *count > 0).collect()
-    };
-    let mut after = before;
-    shell::wait_until(Duration::from_secs(1), || {
-        after = drops(lab).unwrap_or_default();
-        nonzero(&after) == nonzero(&expected)
-    });
-    ensure!(nonzero(&after) == nonzero(&expected), "{reason}: counted {after:?}");
-    Ok(())
+    counts_one(&lab.daemon, reason, || raw::inject(ns, "eth0", frame))
 }
 
 #[test]
@@ -94,11 +69,11 @@ fn from_clients() {
         counts(&lab, client, &ends.udp(5000, 8081, b"nobody"), "target_down")?;
         ensure!(!inside.frames().iter().any(|f| !f.outgoing && f.contains(b"never seen inside")));
         // What has no port isn't known to be ours: it passes, uncounted.
-        let before = drops(&lab)?;
+        let before = drops(&lab.daemon)?;
         let [_, second] = ends.udp_fragments(5000, 8080, &[0x11; 900]);
         raw::inject(client, "eth0", &second)?;
         std::thread::sleep(Duration::from_millis(100));
-        assert_eq!(drops(&lab)?, before);
+        assert_eq!(drops(&lab.daemon)?, before);
         Ok(())
     });
 }

@@ -14,7 +14,7 @@ fn programs_load_within_their_budget() {
     let statistics = datapath.statistics();
     datapath.uninstall().expect("pins are removed");
     assert!(!directory.exists());
-    assert_eq!(statistics.len(), 4);
+    assert_eq!(statistics.len(), 5);
     for program in statistics {
         println!("{}: {} instructions verified", program.name, program.verified_instructions);
         assert!((1..=BUDGET).contains(&program.verified_instructions), "{program:?}");

@@ -84,7 +84,9 @@ pub enum Obstacle {
     BehindFragment,
     /// Hop-by-hop options elsewhere than right behind the IPv6 header (RFC 8200 §4.1).
     Misplaced,
-    /// An IPv4 source route that isn't used up (rule G2), or options that can't be read.
+    /// An IPv4 source route that isn't used up (rule G2): this host isn't the packet's destination.
+    SourceRoute,
+    /// IPv4 options that can't be read.
     Options,
 }
 
@@ -100,6 +102,8 @@ pub struct Extras {
     pub progress: Progress,
     /// What stands in the way of translating the packet.
     pub obstacle: Obstacle,
+    /// With [`Obstacle::Routing`], where its Segments Left field stands behind the IPv6 header.
+    pub segments_left: u16,
     /// The Fragment header in it, or the fragment fields of the IPv4 header.
     pub fragment: Fragment,
     /// The sum of IPv4 options, which are part of the header's checksum.
@@ -166,6 +170,7 @@ fn step<P: Packet>(packet: &P, extras: &mut Extras) {
         extras.obstacle = Obstacle::Misplaced;
     }
     let length = u16::from(bytes[1]);
+    let before = extras.length;
     extras.length += match extras.next {
         protocol::FRAGMENT => {
             extras.fragment = Fragment::of_ipv6(FragmentHeader::of(&bytes));
@@ -179,6 +184,7 @@ fn step<P: Packet>(packet: &P, extras: &mut Extras) {
             let segments_left = bytes[3];
             if number == protocol::ROUTING && segments_left != 0 {
                 extras.obstacle = Obstacle::Routing;
+                extras.segments_left = before + 3;
             }
             (length + 1) * 8
         }

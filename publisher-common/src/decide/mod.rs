@@ -34,12 +34,19 @@ pub use work::Workspace;
 pub enum Stop {
     /// It isn't ours: the host's stack gets it as it came.
     Pass,
+    /// A client's fragment that may be ours, once the first one of its datagram has come: the host's stack
+    /// gets it as it came, and a copy is kept under [`Workspace::fragment_key`].
+    Hold,
     /// It is ours, and is dropped.
     Drop(Reason),
     /// It is ours, and is dropped; its sender is told [`Answer::TimeExceeded`].
     TimeExceeded,
     /// It is ours, and is dropped; its sender is told [`Answer::TooBig`].
     TooBig,
+    /// It is ours, and is dropped; its sender is told [`Answer::RoutingHeader`].
+    RoutingHeader,
+    /// It is ours, and is dropped; its sender is told [`Answer::SourceRoute`].
+    SourceRoute,
 }
 
 impl Stop {
@@ -51,7 +58,9 @@ impl Stop {
         match self {
             Self::TimeExceeded => Some(Answer::TimeExceeded),
             Self::TooBig => Some(Answer::TooBig),
-            Self::Pass | Self::Drop(_) => None,
+            Self::RoutingHeader => Some(Answer::RoutingHeader),
+            Self::SourceRoute => Some(Answer::SourceRoute),
+            Self::Pass | Self::Hold | Self::Drop(_) => None,
         }
     }
 }
@@ -66,9 +75,26 @@ pub enum Answer {
     TimeExceeded,
     /// The next link doesn't carry a packet of this size.
     TooBig,
+    /// To a client: an IPv6 routing header isn't used up.
+    RoutingHeader,
+    /// To a container: an IPv4 source route isn't used up.
+    SourceRoute,
 }
 
 impl Answer {
+    /// The answer with this number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::TimeExceeded),
+            1 => Some(Self::TooBig),
+            2 => Some(Self::RoutingHeader),
+            3 => Some(Self::SourceRoute),
+            _ => None,
+        }
+    }
+
     /// Why the packet itself was dropped.
     #[inline(always)]
     #[must_use]
@@ -76,6 +102,8 @@ impl Answer {
         match self {
             Self::TimeExceeded => Reason::HopLimit,
             Self::TooBig => Reason::TooBig,
+            Self::RoutingHeader => Reason::RoutingHeader,
+            Self::SourceRoute => Reason::Ipv4Options,
         }
     }
 }
@@ -123,6 +151,9 @@ pub struct ToContainer {
     pub exit: Exit,
     /// Ethernet addresses for an uplink that has none: the container's, then the link's.
     pub ethernet: [[u8; 6]; 2],
+    /// Whether it is the first fragment of its datagram: copies of others may be kept, under
+    /// [`Workspace::fragment_key`].
+    pub leads: bool,
 }
 
 /// A container's packet as the client gets it.
@@ -140,6 +171,25 @@ pub struct ToClient {
     pub transport: TransportRewrite,
     /// The interface that the client came in on.
     pub uplink: Uplink,
+    /// The way by the slow lane.
+    pub detour: Detour,
+}
+
+/// The way of a packet that is to be fragmented, and isn't a fragment yet: by a pair of interfaces that
+/// completes its checksum and segments super-packets, to the program at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
+pub struct Detour {
+    /// Interface index of the way in; 0 for a packet that doesn't go that way.
+    pub ifindex: u32,
+    /// Identification of the IPv4 packet.
+    pub identification: [u8; 2],
+    /// Whether it is a super-packet, whose segments need a number each.
+    pub segmented: bool,
+}
+
+impl Detour {
+    /// None.
+    pub const NONE: Self = Self { ifindex: 0, identification: [0; 2], segmented: false };
 }
 
 /// The interface that a reply leaves by.

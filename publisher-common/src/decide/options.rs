@@ -66,10 +66,11 @@ fn step<P: Packet>(packet: &P, at: u16, extras: &mut Extras) -> u16 {
         return at;
     };
     let next = at + u16::from(length);
-    // The pointer counts from 1; behind the option's end, the route is used up.
-    let open = (kind == LOOSE || kind == STRICT) && pointer <= length;
-    if length < 2 || next > extras.length || open {
+    if length < 2 || next > extras.length {
         extras.obstacle = Obstacle::Options;
+    } else if (kind == LOOSE || kind == STRICT) && pointer <= length {
+        // The pointer counts from 1; behind the option's end, the route is used up.
+        extras.obstacle = Obstacle::SourceRoute;
     }
     next
 }
@@ -117,7 +118,8 @@ mod tests {
             for pointer in 0..=255u8 {
                 let used_up = pointer > 7;
                 let extras = walked(&[1, kind, 7, pointer, 10, 0, 0, 1]);
-                assert_eq!(extras.obstacle == Obstacle::None, used_up, "{kind} {pointer}");
+                let expected = if used_up { Obstacle::None } else { Obstacle::SourceRoute };
+                assert_eq!(extras.obstacle, expected, "{kind} {pointer}");
             }
         }
     }

@@ -3,8 +3,8 @@
 use super::extension::{Fragment, Obstacle};
 use super::fragments::{self, Way};
 use super::to_container::{Extended, segment_limit};
-use super::{Decision, Stop, ToClient, Uplink, Workspace, close, establish, options};
-use crate::checksum::checksum;
+use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
+use crate::checksum::{Difference, checksum};
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
@@ -133,11 +133,17 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         first_fragment(work, tables)?;
     }
 
-    let may_exceed = transport.protocol == protocol::UDP && !fragment.is_some;
-    if may_exceed && exceeds_uplink(header, arrival, uplink, tables) {
-        return Err(if extra == 0 { Stop::TooBig } else { Stop::Drop(Reason::TooBig) });
+    work.detour = Detour::NONE;
+    let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
+    if !fragment.is_some && exceeds_uplink(header, arrival, headers, uplink, tables) {
+        find_detour(header, arrival, work, tables)?;
     }
-    let Workspace { flow, reply, transport, .. } = &*work;
+    work.seed = [0; 2];
+    if transport.unchecked {
+        work.payload = payload;
+        self::seed(packet, work)?;
+    }
+    let Workspace { flow, reply, transport, seed, detour, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
     let mss = match tables.link(link.index) {
         Some(link) if transport.has(tcp_flags::SYN) => {
@@ -148,7 +154,8 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     };
     let rewrite =
         TransportRewrite::to_client(reply, &flow.client, &flow.host, transport.ports, [a, b, c, d])
-            .with_mss(mss);
+            .with_mss(mss)
+            .with_seed(*seed);
     if fragment.is_some {
         return set_fragment(header, payload, uplink, rewrite, work);
     }
@@ -159,6 +166,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
         fragment: [0; 8],
         transport: rewrite,
         uplink,
+        detour: *detour,
     };
     Ok(())
 }
@@ -261,6 +269,7 @@ fn set_fragment(
         fragment: fragment_header(&work.extras.fragment, header.protocol),
         transport,
         uplink,
+        detour: Detour::NONE,
     };
     Ok(())
 }
@@ -270,20 +279,39 @@ pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
 }
 
-/// Whether a datagram that must not be fragmented is larger than the uplink carries (RFC 7915 §4.1). TCP's
-/// segments are held below that by their maximum size (rule S19).
+/// Whether a packet is larger on the wire than the uplink carries; `headers` are the bytes that each
+/// segment of a super-packet repeats.
 #[inline(always)]
 fn exceeds_uplink<T: Tables>(
     header: &Ipv4Header,
     arrival: &Arrival,
+    headers: u32,
     uplink: Uplink,
     tables: &T,
 ) -> bool {
-    let headers = (IPV4_LENGTH + UDP_LENGTH) as u32;
     let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
-    wire > IPV6_MINIMUM_MTU
-        && header.must_not_fragment()
-        && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+    wire > IPV6_MINIMUM_MTU && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+}
+
+/// What becomes of a packet that is too big for the uplink: its sender is told, or, where it lets its
+/// packets be fragmented, it is fragmented (RFC 7915 §4.1).
+#[inline(never)]
+fn find_detour<T: Tables>(
+    header: &Ipv4Header,
+    arrival: &Arrival,
+    work: &mut Workspace,
+    tables: &T,
+) -> Decision<()> {
+    if header.must_not_fragment() {
+        return Err(Stop::TooBig);
+    }
+    let ifindex = tables.config().map_or(0, |config| config.slow_lane);
+    if ifindex == 0 {
+        return Err(Stop::Drop(Reason::TooBig));
+    }
+    let segmented = arrival.gso_size != 0;
+    work.detour = Detour { ifindex, identification: header.identification, segmented };
+    Ok(())
 }
 
 /// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
@@ -306,9 +334,30 @@ fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
         return Err(Stop::Drop(Reason::Truncated));
     }
     check_header(bytes, work)?;
-    if transport.unchecked {
+    if transport.unchecked && work.extras.fragment.is_some {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));
     }
+    Ok(())
+}
+
+/// The checksum that a UDP datagram would have had in IPv4, had its sender summed it: IPv6 allows none
+/// without (RFC 7915 §4.5).
+#[inline(never)]
+fn seed<P: Packet>(packet: &P, work: &mut Workspace) -> Decision<()> {
+    let Workspace { reply, transport, extras, payload, seed, .. } = work;
+    let length = transport.datagram;
+    if length < UDP_LENGTH as u16 || length > *payload {
+        return Err(Stop::Drop(Reason::Truncated));
+    }
+    let start = IPV4_LENGTH as u32 + u32::from(extras.length);
+    let Some(sum) = packet.sum(start, u32::from(length)) else {
+        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    };
+    let [high, low] = length.to_be_bytes();
+    let pseudo_header = [0, protocol::UDP, high, low];
+    let whole = Difference::new().add(reply.target).add(reply.alias).add(pseudo_header);
+    let sum = checksum(&[0; 4], whole.add_sum(sum));
+    *seed = if sum == [0; 2] { [0xff; 2] } else { sum };
     Ok(())
 }
 
@@ -323,14 +372,16 @@ fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
     if checksum(bytes, extras.sum) != [0; 2] {
         return Err(Stop::Drop(Reason::Ipv4Checksum));
     }
+    // No error is sent about a fragment that isn't the first (RFC 7915 §4.4).
+    let later = extras.fragment.offset != 0;
+    if extras.obstacle == Obstacle::SourceRoute && !later {
+        return Err(Stop::SourceRoute);
+    }
     if extras.obstacle != Obstacle::None {
         return Err(Stop::Drop(Reason::Ipv4Options));
     }
     if header.ttl <= 1 {
-        // No error is sent about a fragment that isn't the first (RFC 7915 §4.4), nor about a packet
-        // whose ports stand behind options.
-        let plain = extras.length == 0 && extras.fragment.offset == 0;
-        return Err(if plain { Stop::TimeExceeded } else { Stop::Drop(Reason::HopLimit) });
+        return Err(if later { Stop::Drop(Reason::HopLimit) } else { Stop::TimeExceeded });
     }
     Ok(())
 }

@@ -142,6 +142,7 @@ pub fn decide<P: Packet, T: Tables>(
         transport: rewrite,
         exit: Exit::of(link),
         ethernet: [link.mac, link.device_mac],
+        leads: extras.fragment.more,
     };
     Ok(())
 }
@@ -225,7 +226,9 @@ fn later_fragment<T: Tables>(
         let known = tables.datagram(Way::In, &work.fragment_key).is_some();
         return Err(if known { Stop::Drop(Reason::Truncated) } else { Stop::Pass });
     }
-    fragments::follow(Way::In, payload, work, tables)?;
+    if let Err(stop) = fragments::follow(Way::In, payload, work, tables) {
+        return Err(if stop == Stop::Pass { unknown(work, tables) } else { stop });
+    }
     if work.hops <= 1 {
         return Err(Stop::Drop(Reason::HopLimit));
     }
@@ -243,8 +246,24 @@ fn later_fragment<T: Tables>(
         transport: TransportRewrite::NONE,
         exit: Exit::of(link),
         ethernet: [link.mac, link.device_mac],
+        leads: false,
     };
     Ok(())
+}
+
+/// What becomes of a fragment before the first one of its datagram has come (RFC 6146 §3.4). What isn't
+/// the host's own, or neither TCP nor UDP, is never ours.
+#[inline(never)]
+fn unknown<T: Tables>(work: &Workspace, tables: &T) -> Stop {
+    let key = &work.fragment_key;
+    let ports = matches!(key.protocol, protocol::TCP | protocol::UDP);
+    if ports
+        && tables.is_local(&key.destination, address_scope(&key.destination, work.arrival.ifindex))
+    {
+        Stop::Hold
+    } else {
+        Stop::Pass
+    }
 }
 
 /// Whether anything is published on this port, on whatever address.
@@ -277,7 +296,7 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
     }
     match extras.obstacle {
         Obstacle::None => {}
-        Obstacle::Routing => return Err(Stop::Drop(Reason::RoutingHeader)),
+        Obstacle::Routing => return Err(Stop::RoutingHeader),
         _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
     }
     if *hops <= 1 {

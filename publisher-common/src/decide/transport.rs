@@ -22,6 +22,8 @@ pub struct Transport {
     pub flags: u8,
     /// UDP without a checksum.
     pub unchecked: bool,
+    /// Length of the UDP datagram, header included, as it says itself; 0 for TCP.
+    pub datagram: u16,
 }
 
 impl Transport {
@@ -79,6 +81,7 @@ impl Transport {
         self.protocol = protocol::TCP;
         self.flags = tcp.flags;
         self.unchecked = false;
+        self.datagram = 0;
     }
 
     #[inline(always)]
@@ -91,6 +94,7 @@ impl Transport {
         self.protocol = protocol::UDP;
         self.flags = 0;
         self.unchecked = udp.checksum == [0; 2];
+        self.datagram = u16::from_be_bytes(udp.length);
     }
 
     /// The source port.

@@ -2,12 +2,13 @@
 
 use super::extension::Extras;
 use super::to_container::Route;
-use super::{ToClient, ToContainer, Transport};
+use super::{Answer, Detour, ToClient, ToContainer, Transport};
 use crate::alias::Candidates;
 use crate::layout::{
     Alias, Datagram, Forward, ForwardKey, FragmentKey, Publication, ReplyKey, Reverse, Transient,
 };
 use crate::packet::Arrival;
+use crate::wire::IPV6_LENGTH;
 use zerocopy::FromZeros;
 
 /// What a decision needs room for while it is made.
@@ -35,18 +36,22 @@ pub struct Workspace {
     pub(super) route: Route,
     /// What the packet asks for.
     pub(super) publication: Publication,
+    /// The checksum that a container's datagram without one is given; 0 for none.
+    pub(super) seed: [u8; 2],
     /// What it may be given.
     pub(super) candidates: Candidates,
     /// The datagram that a fragment belongs to.
     pub(super) fragment_key: FragmentKey,
     /// What is known of it, or a new entry.
     pub(super) datagram: Datagram,
+    /// The way of a container's packet that is to be fragmented.
+    pub(super) detour: Detour,
     /// The decision about a client's packet.
     pub to_container: ToContainer,
     /// The decision about a container's packet.
     pub to_client: ToClient,
     /// The size that a client is told with [`super::Answer::TooBig`].
-    pub told_mtu: u32,
+    pub(super) told_mtu: u32,
     /// A new entry.
     pub(super) transient: Transient,
     /// A new entry.
@@ -62,6 +67,25 @@ impl Workspace {
     #[must_use]
     pub fn new() -> Self {
         Self::new_zeroed()
+    }
+
+    /// The datagram of a fragment that was decided on.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_key(&self) -> &FragmentKey {
+        &self.fragment_key
+    }
+
+    /// The number that goes with what a client is told: the size, or the offset of the field that is
+    /// to blame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn told(&self, answer: Answer) -> u32 {
+        match answer {
+            Answer::TooBig => self.told_mtu,
+            Answer::RoutingHeader => IPV6_LENGTH as u32 + self.extras.segments_left as u32,
+            Answer::TimeExceeded | Answer::SourceRoute => 0,
+        }
     }
 }
 

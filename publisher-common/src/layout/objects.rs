@@ -146,8 +146,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// 1 once the daemon has written a whole configuration.
     pub ready: u32,
+    /// Interface index of the slow lane's way in; 0 where there is none.
+    pub slow_lane: u32,
     /// Written as 0.
-    pub reserved: [u8; 36],
+    pub reserved: [u8; 32],
 }
 
 impl Config {

@@ -5,7 +5,8 @@ use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
 use crate::decide::to_container::Extended;
 use crate::decide::{
-    Answer, Decision, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client, to_container,
+    Answer, Decision, Detour, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client,
+    to_container,
 };
 use crate::packet::Arrival;
 use crate::reason::Reason;
@@ -22,6 +23,8 @@ pub enum Outcome {
     ToContainer(Vec<u8>, Exit),
     /// It goes to the client.
     ToClient(Vec<u8>, Uplink),
+    /// It goes to the slow lane, which sends it on to the client in fragments.
+    Detour(Vec<u8>, Detour, Uplink),
     /// It goes to the client in pieces, in this order.
     Pieces(Vec<Vec<u8>>, Uplink),
     /// It was dropped for this reason, and an error about it goes back.
@@ -31,10 +34,9 @@ pub enum Outcome {
 /// What an uplink's program does with a packet.
 pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let packet = SlicePacket::new(bytes);
-    let mut told_mtu = 0;
+    let mut work = Workspace::new();
     let result = match to_container::classify(&packet) {
         kind @ (to_container::Kind::Flow | to_container::Kind::Extended) => {
-            let mut work = Workspace::new();
             let looked = if kind == to_container::Kind::Flow {
                 work.extras.clear(bytes[6]);
                 Ok(Extended::Flow)
@@ -45,7 +47,6 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
                 Extended::Flow => to_container::decide(&packet, arrival, &mut work, tables),
                 Extended::Fragment => Ok(()),
             });
-            told_mtu = work.told_mtu;
             decided.map(|()| {
                 let to = &work.to_container;
                 let old = 40 + usize::from(to.extra);
@@ -63,9 +64,10 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
         Ok(outcome) => outcome,
         Err(stop) => {
             let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
-            let mut work = ErrorWorkspace::new();
-            let made = errors::answer_client(&packet, arrival, (answer, told_mtu), &mut work);
-            answered(made, answer, &work)
+            let mut error = ErrorWorkspace::new();
+            let told = work.told(answer);
+            let made = errors::answer_client(&packet, arrival, (answer, told), &mut error);
+            answered(made, answer, &error)
         }
     }
 }
@@ -113,7 +115,8 @@ pub fn from_container<const BRIDGE: bool>(
         Err(stop) => {
             let Some(answer) = stop.answer() else { return Outcome::Stop(stop) };
             let mut work = ErrorWorkspace::new();
-            let made = errors::answer_container(&packet, arrival, answer, &mut work, tables);
+            let made =
+                errors::answer_container(&packet, arrival, answer, &mut work, tables, || true);
             answered(made, answer, &work)
         }
     }
@@ -123,7 +126,11 @@ pub fn from_container<const BRIDGE: bool>(
 fn to_client(bytes: &[u8], to: &ToClient) -> Outcome {
     let old = 20 + usize::from(to.extra);
     if to.pieces == 0 {
-        return Outcome::ToClient(translate(bytes, old, &to.header, &to.transport), to.uplink);
+        let whole = translate(bytes, old, &to.header, &to.transport);
+        return match to.detour.ifindex {
+            0 => Outcome::ToClient(whole, to.uplink),
+            _ => Outcome::Detour(whole, to.detour, to.uplink),
+        };
     }
     let headers = [&to.header[..], &to.fragment[..]].concat();
     let whole = translate(bytes, old, &headers, &to.transport);
@@ -160,6 +167,9 @@ fn translate(bytes: &[u8], old: usize, header: &[u8], rewrite: &TransportRewrite
         transport[at..at + 2].copy_from_slice(&patch.new);
     }
     let at = if rewrite.protocol == protocol::UDP { 6 } else { 16 };
+    if rewrite.seed != [0; 2] {
+        transport[at..at + 2].copy_from_slice(&rewrite.seed);
+    }
     // Two corrections, as the kernel makes them; the first may leave 0 in between.
     for difference in [rewrite.pseudo_header, rewrite.fields] {
         let field = [transport[at], transport[at + 1]];

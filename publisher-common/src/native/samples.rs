@@ -24,6 +24,8 @@ pub const PORT: [u8; 2] = 8080u16.to_be_bytes();
 pub const TARGET_PORT: [u8; 2] = 80u16.to_be_bytes();
 /// Interface index of the uplink.
 pub const UPLINK: u32 = 10;
+/// Interface index of the slow lane's way in.
+pub const SLOW_LANE: u32 = 9;
 /// Interface index of the host's side of the container's veth.
 pub const VETH: u32 = 20;
 /// Interface index of the bridge.
@@ -40,7 +42,8 @@ pub fn config() -> Config {
         gateway_last: 64_999,
         timeouts: Timeouts::default(),
         ready: 1,
-        reserved: [0; 36],
+        slow_lane: SLOW_LANE,
+        reserved: [0; 32],
     }
 }
 

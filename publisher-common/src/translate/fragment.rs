@@ -4,7 +4,7 @@
 //! told when one is too big: what it sends goes out in pieces that every IPv6 link carries.
 
 use crate::decide::Fragment;
-use crate::wire::{FRAGMENT_LENGTH, FragmentHeader, IPV6_LENGTH, Ipv6Header};
+use crate::wire::{FRAGMENT_LENGTH, FragmentHeader, IPV6_LENGTH, Ipv6Header, protocol};
 
 /// Largest IPv6 packet that pieces are made of: the smallest MTU that an IPv6 link may have
 /// (`lowest-ipv6-mtu` of RFC 7915 §4, its default).
@@ -36,6 +36,22 @@ pub fn fragment_header(fragment: &Fragment, next: u8) -> [u8; FRAGMENT_LENGTH] {
 pub const fn pieces(payload: u16) -> u16 {
     let count = payload.div_ceil(PIECE);
     if count > PIECES { 0 } else { count }
+}
+
+/// Makes a fragment of a whole IPv6 packet, for pieces to be made of: its header stands at the start of
+/// `headers`, the Fragment header is put behind. In how many pieces it goes out, as [`pieces`].
+#[inline(always)]
+#[must_use]
+pub fn make_fragment(headers: &mut [u8; HEADERS], identification: [u8; 4]) -> u16 {
+    let Some(ipv6) = headers.first_chunk::<IPV6_LENGTH>() else { return 0 };
+    let header = Ipv6Header::of(ipv6);
+    let (payload, next) = (header.payload(), header.next_header);
+    let Some(length) = payload.checked_add(FRAGMENT_LENGTH as u16) else { return 0 };
+    [headers[4], headers[5]] = length.to_be_bytes();
+    headers[6] = protocol::FRAGMENT;
+    let [a, b, c, d] = identification;
+    headers[IPV6_LENGTH..].copy_from_slice(&[next, 0, 0, 0, a, b, c, d]);
+    pieces(payload)
 }
 
 /// One piece of an IPv6 fragment.

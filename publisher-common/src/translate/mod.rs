@@ -5,7 +5,7 @@ mod header;
 pub mod icmp;
 mod mss;
 
-pub use fragment::{PIECES, Piece, fragment_header, piece, pieces};
+pub use fragment::{PIECES, Piece, fragment_header, make_fragment, piece, pieces};
 pub use header::{Fragmentation, ipv4_header, ipv6_header};
 pub use mss::{MssPatch, clamp_mss, mss_limit};
 
@@ -27,6 +27,8 @@ pub struct TransportRewrite {
     pub fields: Difference,
     /// A new MSS option, where it has to be lowered.
     pub mss: MssPatch,
+    /// The checksum that a UDP datagram without one is given before it is corrected; 0 for none.
+    pub seed: [u8; 2],
 }
 
 impl TransportRewrite {
@@ -37,6 +39,7 @@ impl TransportRewrite {
         pseudo_header: Difference::new(),
         fields: Difference::new(),
         mss: MssPatch::NONE,
+        seed: [0; 2],
     };
 
     /// The rewrite of a client's packet.
@@ -61,6 +64,7 @@ impl TransportRewrite {
                 .add(reply.target),
             fields: Difference::new().remove(old_ports).add(ports),
             mss: MssPatch::NONE,
+            seed: [0; 2],
         }
     }
 
@@ -84,7 +88,16 @@ impl TransportRewrite {
                 .add_ipv6(host),
             fields: Difference::new().remove(old_ports).add(ports),
             mss: MssPatch::NONE,
+            seed: [0; 2],
         }
+    }
+
+    /// Gives the datagram a checksum first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_seed(mut self, seed: [u8; 2]) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Lowers the MSS option too.

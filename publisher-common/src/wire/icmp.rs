@@ -22,6 +22,8 @@ pub mod icmpv4 {
     pub const PORT: u8 = 3;
     /// Code of [`UNREACHABLE`]: fragmentation needed and "don't fragment" set.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Unreachable: a source route that can't be followed.
+    pub const SOURCE_ROUTE_FAILED: u8 = 5;
     /// Code of [`UNREACHABLE`]: communication with the host is prohibited (RFC 1122 §3.2.2.1).
     pub const HOST_PROHIBITED: u8 = 10;
 }

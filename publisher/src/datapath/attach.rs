@@ -34,10 +34,13 @@ pub enum Hook {
     Veth,
     /// Containers' packets, at a bridge or another interface.
     Bridge,
+    /// Packets that have to be fragmented, at the end of the slow lane.
+    SlowLane,
 }
 
 impl Hook {
-    const ALL: [Self; 4] = [Self::UplinkEthernet, Self::UplinkRaw, Self::Veth, Self::Bridge];
+    const ALL: [Self; 5] =
+        [Self::UplinkEthernet, Self::UplinkRaw, Self::Veth, Self::Bridge, Self::SlowLane];
 
     /// The program's name.
     #[must_use]
@@ -47,6 +50,7 @@ impl Hook {
             Self::UplinkRaw => "uplink_raw",
             Self::Veth => "container_veth",
             Self::Bridge => "container_bridge",
+            Self::SlowLane => "slow_lane",
         }
     }
 }

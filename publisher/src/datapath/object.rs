@@ -13,8 +13,8 @@ use std::mem::size_of;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/publisher-ebpf"));
 
 /// The programs of the object.
-pub(super) const PROGRAMS: [&str; 4] =
-    ["uplink_ethernet", "uplink_raw", "container_veth", "container_bridge"];
+pub(super) const PROGRAMS: [&str; 5] =
+    ["uplink_ethernet", "uplink_raw", "container_veth", "container_bridge", "slow_lane"];
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 15;
 

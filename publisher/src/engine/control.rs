@@ -4,6 +4,7 @@ use super::{Engine, Inner};
 use crate::api::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
 use crate::api::{ApiError, Control, RemoveRequest, SessionFilter};
 use crate::datapath::DatapathError;
+use crate::lane;
 use crate::model::{PublicationSpec, Verdict, conflicts};
 use crate::store::StoreError;
 use crate::topology::reserved_ports::PortSet;
@@ -151,6 +152,9 @@ impl Control for Engine {
         let mut inner = self.inner.lock().await;
         let datapath = inner.datapath.take().ok_or_else(uninstalled)?;
         datapath.uninstall()?;
+        lane::close(&inner.snapshot.links).map_err(|error| {
+            ApiError::failed(format!("can't remove the interface {}: {error}", lane::ENTRY))
+        })?;
         inner.reserved.update(&PortSet::default()).map_err(|error| {
             ApiError::failed(format!("can't give reserved ports back: {error}"))
         })?;

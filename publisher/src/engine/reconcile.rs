@@ -2,11 +2,12 @@
 
 use super::{Engine, Inner, clock, drain};
 use crate::datapath::{Datapath, DatapathError};
+use crate::lane;
 use crate::plan::{Action, Desired, Facts, Resolutions, plan};
 use crate::topology::SnapshotOptions;
 use crate::topology::reserved_ports::PortSet;
 use futures_util::future::join_all;
-use publisher_common::layout::source_mode;
+use publisher_common::layout::{Config, source_mode};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
@@ -26,16 +27,16 @@ impl Engine {
             container_links,
             ignore: BTreeSet::new(),
         };
-        match self.topology.snapshot(&options).await {
-            Ok(snapshot) => inner.snapshot = snapshot,
-            Err(error) => {
-                inner.fail(format!("can't read the host's interfaces: {error}"));
-                return;
-            }
+        inner.logged = std::mem::take(&mut inner.failures);
+        if !inner.look(self, &options).await {
+            return;
+        }
+        if inner.open_slow_lane() && !inner.look(self, &options).await {
+            return;
         }
         inner.resolutions = resolutions;
-        inner.logged = std::mem::take(&mut inner.failures);
         inner.apply(self);
+        inner.close_slow_lane();
     }
 
     async fn resolve_targets(&self) -> Resolutions {
@@ -75,6 +76,52 @@ fn container_links(resolutions: &Resolutions, inner: &Inner) -> BTreeSet<u32> {
 }
 
 impl Inner {
+    /// Reads the host's interfaces; says whether that was possible.
+    async fn look(&mut self, engine: &Engine, options: &SnapshotOptions) -> bool {
+        match engine.topology.snapshot(options).await {
+            Ok(snapshot) => self.snapshot = snapshot,
+            Err(error) => {
+                self.fail(format!("can't read the host's interfaces: {error}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether something is published, or still in use.
+    fn is_busy(&self) -> bool {
+        self.datapath.is_some()
+            && !(self.state.publications().is_empty() && self.draining.is_empty())
+    }
+
+    /// Makes the slow lane's interfaces where they are wanted and missing; says whether it did.
+    fn open_slow_lane(&mut self) -> bool {
+        if !self.is_busy() || lane::find(&self.snapshot.links).is_some() {
+            return false;
+        }
+        match lane::open(&self.snapshot.links) {
+            Ok(()) => true,
+            Err(error) => {
+                let (entry, end) = (lane::ENTRY, lane::END);
+                self.fail(format!(
+                    "can't make the interfaces {entry} and {end} ({error}): what a container sends without \
+                     DF and is too big for the uplink is dropped"
+                ));
+                false
+            }
+        }
+    }
+
+    /// Removes them where nobody wants them any more.
+    fn close_slow_lane(&mut self) {
+        if self.is_busy() {
+            return;
+        }
+        if let Err(error) = lane::close(&self.snapshot.links) {
+            self.fail(format!("can't remove the interface {}: {error}", lane::ENTRY));
+        }
+    }
+
     /// Plans and carries out.
     pub(super) fn apply(&mut self, engine: &Engine) {
         let Self { datapath, state, draining, links, applied, snapshot, resolutions, .. } = self;
@@ -167,6 +214,11 @@ fn carry_out(
         Action::SetPublications => {
             datapath.tables().set_publications(&desired.publications, &desired.draining)?;
         }
+        Action::SetSlowLane => {
+            let config = datapath.tables().config()?;
+            let config = Config { slow_lane: desired.slow_lane, ..config };
+            datapath.tables().set_config(&config)?;
+        }
     }
     Ok(())
 }
@@ -185,5 +237,6 @@ fn forget(action: &Action, desired: &mut Desired, applied: &Desired) {
             desired.publications.clone_from(&applied.publications);
             desired.draining.clone_from(&applied.draining);
         }
+        Action::SetSlowLane => desired.slow_lane = applied.slow_lane,
     }
 }

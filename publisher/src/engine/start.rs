@@ -94,6 +94,7 @@ impl Engine {
             tcp_established: timers.tcp_established.as_secs() as u32,
             tcp_transitory: timers.tcp_transitory.as_secs() as u32,
         };
+        let slow_lane = datapath.tables().config()?.slow_lane;
         datapath.tables().set_config(&layout::Config {
             pool: pool.network().octets(),
             pool_mask: pool.netmask().octets(),
@@ -102,7 +103,8 @@ impl Engine {
             gateway_last: config.gateway.ports.last(),
             timeouts,
             ready: 1,
-            reserved: [0; 36],
+            slow_lane,
+            reserved: [0; 32],
         })?;
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
@@ -115,7 +117,7 @@ impl Engine {
             state,
             draining,
             links,
-            applied: Desired::default(),
+            applied: Desired { slow_lane, ..Desired::default() },
             snapshot: Snapshot::default(),
             resolutions: Resolutions::new(),
             firewall: Vec::new(),

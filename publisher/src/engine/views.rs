@@ -251,6 +251,7 @@ impl Inner {
                 Hook::Veth => LinkKind::Veth,
                 Hook::Bridge if is_bridge() => LinkKind::Bridge,
                 Hook::Bridge => LinkKind::Other,
+                Hook::SlowLane => LinkKind::SlowLane,
                 Hook::UplinkEthernet | Hook::UplinkRaw => return None,
             };
             Some(LinkView { name: self.interface(*ifindex), kind, attach: attach_of(*means) })

@@ -2,6 +2,7 @@
 
 use super::Facts;
 use crate::datapath::{Attachment, Hook, LocalPrefix};
+use crate::lane::{self, SlowLane};
 use crate::topology::Snapshot;
 use publisher_common::layout::{self, LocalKey, link_flags, uplink_flags};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,12 @@ pub(super) fn locals(snapshot: &Snapshot) -> Vec<LocalPrefix> {
     snapshot.locals.iter().map(key).collect()
 }
 
+/// The slow lane, while something is published or draining.
+pub(super) fn slow_lane(facts: &Facts<'_>) -> Option<SlowLane> {
+    let idle = facts.publications.is_empty() && facts.draining.is_empty();
+    if idle { None } else { lane::find(&facts.snapshot.links) }
+}
+
 /// Uplinks get theirs only while something is published or draining. A target's veth and what its
 /// route names both get one: replies may come by either while the veth isn't known.
 pub(super) fn attachments(
@@ -47,6 +54,9 @@ pub(super) fn attachments(
         if link.device != link.veth {
             attachments.insert(Attachment { ifindex: link.device, hook: Hook::Bridge });
         }
+    }
+    if let Some(lane) = slow_lane(facts) {
+        attachments.insert(Attachment { ifindex: lane.end, hook: Hook::SlowLane });
     }
     // The interface of a link that is up may be gone already.
     attachments.retain(|at| facts.snapshot.links.contains_key(&at.ifindex));

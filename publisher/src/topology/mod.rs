@@ -9,7 +9,7 @@ mod firewall;
 mod kernel_tests;
 mod links;
 mod neighbours;
-mod netlink;
+pub(crate) mod netlink;
 mod netns;
 mod peer;
 mod pool;
@@ -17,7 +17,7 @@ pub mod reserved_ports;
 mod resolve;
 mod routes;
 mod types;
-mod uapi;
+pub(crate) mod uapi;
 mod uplinks;
 mod watch;
 

@@ -12,6 +12,9 @@ pub mod ifla {
     pub const MASTER: u16 = 10;
     pub const LINKINFO: u16 = 18;
     pub const INFO_KIND: u16 = 1;
+    pub const INFO_DATA: u16 = 2;
+    /// linux/veth.h
+    pub const VETH_INFO_PEER: u16 = 1;
     pub const AF_SPEC: u16 = 26;
     pub const LINK_NETNSID: u16 = 37;
     pub const XDP: u16 = 43;
@@ -20,8 +23,18 @@ pub mod ifla {
     pub const XDP_ATTACHED_HW: u8 = 3;
     pub const XDP_ATTACHED_MULTI: u8 = 4;
     pub const INET6_CONF: u16 = 2;
+    pub const INET6_ADDR_GEN_MODE: u16 = 8;
+    pub const ADDR_GEN_MODE_NONE: u8 = 1;
     /// Index of `disable_ipv6` among the 32-bit words of `INET6_CONF` (linux/ipv6.h).
     pub const DEVCONF_DISABLE_IPV6: usize = 26;
+}
+
+/// linux/ethtool.h, linux/sockios.h
+pub mod ethtool {
+    pub const SIOCETHTOOL: libc::Ioctl = 0x8946;
+    pub const STXCSUM: u32 = 0x17;
+    pub const STSO: u32 = 0x1f;
+    pub const SGSO: u32 = 0x24;
 }
 
 /// linux/if_addr.h

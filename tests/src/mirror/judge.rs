@@ -44,10 +44,10 @@ pub(super) fn is_stub(bytes: &[u8]) -> bool {
 /// The verdict and the frame that an outcome comes to.
 pub(super) fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
     let (packet, ethertype) = match outcome {
-        Outcome::Stop(Stop::Pass) => return (PASS, bytes.to_vec()),
+        Outcome::Stop(Stop::Pass | Stop::Hold) => return (PASS, bytes.to_vec()),
         Outcome::Stop(_) => return (DROP, bytes.to_vec()),
         Outcome::ToContainer(packet, _) => (packet, [8, 0]),
-        Outcome::ToClient(packet, _) => (packet, [0x86, 0xdd]),
+        Outcome::ToClient(packet, _) | Outcome::Detour(packet, ..) => (packet, [0x86, 0xdd]),
         // The others are clones, which come by the interface's queue.
         Outcome::Pieces(pieces, _) => (&pieces[0], [0x86, 0xdd]),
         Outcome::Answered(packet, _) => {

@@ -85,6 +85,24 @@ impl Ends {
         [fragment(0, 1, &content[..half]), fragment(half, 0, &content[half..])]
     }
 
+    /// A UDP datagram to port 8080 in fragments of `size` bytes (a multiple of 8) but the last.
+    pub fn fragments(&self, from: u16, payload: &[u8], size: usize, id: u32) -> Vec<Vec<u8>> {
+        let whole = self.udp(from, 8080, payload);
+        let parts: Vec<_> = whole[54..].chunks(size).collect();
+        let fragment = |(index, part): (usize, &&[u8])| {
+            let more = u16::from(index + 1 < parts.len());
+            self.fragment((index * size) as u16 | more, id, part)
+        };
+        parts.iter().enumerate().map(fragment).collect()
+    }
+
+    /// One fragment of UDP. `place` is its offset in bytes, a multiple of 8; 1 is added to it for
+    /// all but the last.
+    pub fn fragment(&self, place: u16, id: u32, part: &[u8]) -> Vec<u8> {
+        let header = [&[17, 0][..], &place.to_be_bytes(), &id.to_be_bytes(), part].concat();
+        self.protocol(44, &header)
+    }
+
     /// Every kind of packet that mentions port 8080, or could be taken for one that does.
     pub fn zoo(&self) -> Vec<(&'static str, Vec<u8>)> {
         let udp = self.udp(5000, 8080, b"an inner datagram");

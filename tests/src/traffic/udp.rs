@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -64,6 +65,30 @@ impl Server {
             }
         });
         Ok(Self { socket, seen, stop, thread: Some(thread) })
+    }
+
+    /// Sets an option of the server's socket, which takes an int.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_option(
+        &self,
+        level: libc::c_int,
+        name: libc::c_int,
+        value: libc::c_int,
+    ) -> Result<()> {
+        // SAFETY: the option takes an int, which lives through the call.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        let error = io::Error::last_os_error();
+        if result == 0 { Ok(()) } else { Err(error).with_context(|| format!("option {name}")) }
     }
 
     /// Senders and contents of the datagrams so far.

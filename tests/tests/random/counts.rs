@@ -22,11 +22,13 @@ const ERROR_TO_CLIENT: &str = "error to the client";
 const FRAGMENT_TO_CONTAINER: &str = "fragment to the container";
 const FRAGMENT_TO_CLIENT: &str = "fragment to the client";
 const PIECES_TO_CLIENT: &str = "fragment to the client, in pieces";
+const TO_SLOW_LANE: &str = "to the client, by the slow lane";
 const PASSED: &str = "passed";
+const HELD: &str = "passed, and a copy kept";
 const MOVED: &str = "the clock moved";
 
 /// All verdicts by which a frame is translated.
-const REWRITTEN: [&str; 7] = [
+const REWRITTEN: [&str; 8] = [
     TO_CONTAINER,
     TO_CLIENT,
     ERROR_TO_CONTAINER,
@@ -34,6 +36,7 @@ const REWRITTEN: [&str; 7] = [
     FRAGMENT_TO_CONTAINER,
     FRAGMENT_TO_CLIENT,
     PIECES_TO_CLIENT,
+    TO_SLOW_LANE,
 ];
 
 /// What became of a frame, in words.
@@ -53,13 +56,16 @@ pub fn verdict(step: &Step) -> String {
             FRAGMENT_TO_CLIENT.into()
         }
         Step::Agreed(Outcome::Pieces(..)) => PIECES_TO_CLIENT.into(),
+        Step::Agreed(Outcome::Detour(..)) => TO_SLOW_LANE.into(),
         Step::Agreed(Outcome::ToClient(..)) => TO_CLIENT.into(),
         Step::Agreed(Outcome::Stop(Stop::Pass)) => PASSED.into(),
+        Step::Agreed(Outcome::Stop(Stop::Hold)) => HELD.into(),
         Step::Agreed(Outcome::Stop(Stop::Drop(reason)) | Outcome::Answered(_, reason)) => {
             drop_for(*reason)
         }
-        Step::Agreed(Outcome::Stop(Stop::TimeExceeded)) => drop_for(Reason::HopLimit),
-        Step::Agreed(Outcome::Stop(Stop::TooBig)) => drop_for(Reason::TooBig),
+        Step::Agreed(Outcome::Stop(stop)) => {
+            stop.answer().map_or_else(|| format!("{stop:?}"), |answer| drop_for(answer.reason()))
+        }
         Step::Refused => "not taken by the kernel".into(),
         Step::Moved => MOVED.into(),
     }
@@ -106,7 +112,7 @@ impl Counts {
         let translated: u64 = REWRITTEN.map(|verdict| self.of(verdict)).iter().sum();
         ensure!(translated * 100 >= total * TRANSLATED, "{translated} of {total} were translated");
         let reasons = Reason::ALL.iter().filter(|reason| **reason != Reason::HelperFailed);
-        let verdicts = REWRITTEN.into_iter().chain([PASSED]).map(String::from);
+        let verdicts = REWRITTEN.into_iter().chain([PASSED, HELD]).map(String::from);
         for verdict in reasons.map(|reason| drop_for(*reason)).chain(verdicts) {
             let (count, least) = (self.of(&verdict), total / RARE);
             ensure!(count >= least, "{verdict}: {count} of {total}, fewer than {least}");

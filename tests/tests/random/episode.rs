@@ -46,7 +46,12 @@ impl Event {
             }
         };
         let step = mirror.step(frame)?;
-        if let Step::Agreed(Outcome::ToContainer(after, _) | Outcome::ToClient(after, _)) = &step {
+        if let Step::Agreed(
+            Outcome::ToContainer(after, _)
+            | Outcome::ToClient(after, _)
+            | Outcome::Detour(after, ..),
+        ) = &step
+        {
             oracle::check(&frame.bytes[ETHERNET_LENGTH..], after).with_context(|| {
                 format!("etherparse judges {}", publisher_tests::mirror::hex(after))
             })?;
@@ -141,7 +146,7 @@ impl fmt::Display for Event {
         };
         let hook = match frame.hook {
             Hook::Veth => "veth",
-            Hook::Bridge => "bridge",
+            Hook::Bridge | Hook::SlowLane => "bridge",
             Hook::UplinkEthernet | Hook::UplinkRaw => "uplink",
         };
         write!(f, "{hook} {} {}", frame.gso_size, frame.gso_segments)?;

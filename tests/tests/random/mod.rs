@@ -137,6 +137,11 @@ impl Traffic {
         if self.random.percent(3) {
             self.forget_sum(&mut bytes);
         }
+        if hook != Hook::UplinkEthernet && self.random.percent(20) {
+            let fields = ETHERNET_LENGTH + 6;
+            bytes[fields] &= !0x40; // don't fragment
+            fragments::seal(&mut bytes);
+        }
         if self.random.percent(1) {
             self.tire(&mut bytes);
         }

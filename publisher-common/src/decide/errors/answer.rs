@@ -8,6 +8,7 @@ use crate::checksum::{Difference, checksum};
 use crate::decide::{Answer, Decision, Stop};
 use crate::layout::ReplyKey;
 use crate::packet::{Arrival, Packet};
+use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::icmp::{IPV4_ERROR, IPV6_ERROR};
 use crate::wire::{
@@ -22,16 +23,16 @@ const EMBEDDED6: usize = IPV6_LENGTH + ICMP_LENGTH;
 const EMBEDDED4: usize = IPV4_LENGTH + ICMP_LENGTH;
 
 /// Tells a client what became of its packet: [`ErrorWorkspace::error`] goes back to it, from the host's
-/// address that it asked (RFC 7915 §5.1, §5.4). `mtu` is what the next link carries, in IPv6.
+/// address that it asked (RFC 7915 §5.1, §5.4). `told` is what [`crate::decide::Workspace::told`] says.
 #[inline(always)]
 pub fn answer_client<P: Packet>(
     packet: &P,
     arrival: &Arrival,
-    (answer, mtu): (Answer, u32),
+    (answer, told): (Answer, u32),
     work: &mut ErrorWorkspace,
 ) -> Decision<()> {
     work.arrival = *arrival;
-    work.mtu = if answer == Answer::TooBig { mtu } else { 0 };
+    work.mtu = told;
     embed_ipv6(packet, answer, work)
 }
 
@@ -57,8 +58,9 @@ fn embed_ipv6<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
     let [_, _, high, low] = payload.to_be_bytes();
     message[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, protocol::ICMPV6, HOPS]);
     let kind = match answer {
-        Answer::TimeExceeded => icmpv6::TIME_EXCEEDED,
         Answer::TooBig => icmpv6::PACKET_TOO_BIG,
+        Answer::RoutingHeader => icmpv6::PARAMETER_PROBLEM,
+        Answer::TimeExceeded | Answer::SourceRoute => icmpv6::TIME_EXCEEDED,
     };
     let [a, b, c, d] = work.mtu.to_be_bytes();
     let start = [kind, 0, 0, 0, a, b, c, d];
@@ -76,7 +78,7 @@ fn embed_ipv6<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
 }
 
 /// Tells a container what became of its packet: [`ErrorWorkspace::error`] goes back to it, from the
-/// host's address on its link (RFC 7915 §4.1, §4.4).
+/// host's address on its link (RFC 7915 §4.1, §4.4). `may` is asked last whether one more may be sent.
 #[inline(always)]
 pub fn answer_container<P: Packet, T: Tables>(
     packet: &P,
@@ -84,12 +86,13 @@ pub fn answer_container<P: Packet, T: Tables>(
     answer: Answer,
     work: &mut ErrorWorkspace,
     tables: &mut T,
+    may: impl FnOnce() -> bool,
 ) -> Decision<()> {
     let gone: Decision<()> = Err(Stop::Drop(answer.reason()));
     work.arrival = *arrival;
     let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return gone };
-    let Some(ports) = packet.view::<4>(IPV4_LENGTH) else { return gone };
     let header = Ipv4Header::of(bytes);
+    let Some(ports) = packet.load::<4>(header.length() as usize) else { return gone };
     work.reply = ReplyKey {
         target: header.source,
         alias: header.destination,
@@ -107,6 +110,9 @@ pub fn answer_container<P: Packet, T: Tables>(
     if answer == Answer::TooBig {
         let Some(uplink) = tables.uplink(work.uplink.ifindex) else { return gone };
         work.mtu = uplink.mtu.saturating_sub(HEADER_GROWTH).min(u32::from(u16::MAX));
+    }
+    if !may() {
+        return Err(Stop::Drop(Reason::AnswerSuppressed));
     }
     embed_ipv4(packet, answer, work)
 }
@@ -139,7 +145,8 @@ fn embed_ipv4<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
     };
     message[..20].copy_from_slice(&header.sealed());
     let (kind, code) = match answer {
-        Answer::TimeExceeded => (icmpv4::TIME_EXCEEDED, 0),
+        Answer::TimeExceeded | Answer::RoutingHeader => (icmpv4::TIME_EXCEEDED, 0),
+        Answer::SourceRoute => (icmpv4::UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED),
         Answer::TooBig => (icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED),
     };
     let [_, _, high, low] = work.mtu.to_be_bytes();

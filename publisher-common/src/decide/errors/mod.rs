@@ -96,11 +96,15 @@ impl Default for ErrorWorkspace {
     }
 }
 
+/// Longest ICMP error that is translated: more than the longest that is sent (RFC 4443 §2.4 c), so that
+/// there is room for those that are sent all the same.
+const LONGEST: u32 = 1_536;
+
 /// Whether a message of `length` bytes can hold an error: its header, an embedded IP header of
 /// `embedded` bytes and 8 bytes.
 #[inline(always)]
 const fn holds_error(length: u32, embedded: usize) -> bool {
-    (ICMP_LENGTH + embedded + 8) as u32 <= length && length <= crate::packet::LONGEST_SUM
+    (ICMP_LENGTH + embedded + 8) as u32 <= length && length <= LONGEST
 }
 
 /// Whether a session that isn't established is still there.

@@ -19,7 +19,7 @@ fn udp() -> (Scene, ForwardKey, ReplyKey) {
 }
 
 /// The client's error about `about`: type, code and second word. Everything else has been judged.
-fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
+pub(super) fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
     let Outcome::Answered(bytes, found) = outcome else { panic!("{outcome:?}") };
     assert_eq!(*found, reason);
     let header = etherparse::Ipv6HeaderSlice::from_slice(bytes).expect("an IPv6 header");
@@ -37,7 +37,7 @@ fn to_client(outcome: &Outcome, about: &[u8], reason: Reason) -> (u8, u8, u32) {
 }
 
 /// The container's error about a frame.
-fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8, u8, u32) {
+pub(super) fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8, u8, u32) {
     let Outcome::Answered(bytes, found) = outcome else { panic!("{outcome:?}") };
     assert_eq!(*found, reason);
     let about = &frame[14..];
@@ -158,11 +158,31 @@ fn g3_a_container_is_told_what_the_uplink_carries() {
         let large = frame(&reply, fits + 1, DONT_FRAGMENT);
         let answer = scene.veth(samples::VETH, &large);
         assert_eq!(to_target(&answer, &large, Reason::TooBig), (3, 4, uplink - 20));
-        // What may be fragmented isn't an error, and an uplink that isn't known sets no limit.
-        let outcome = scene.veth(samples::VETH, &frame(&reply, fits + 1, 0));
-        assert!(matches!(outcome, Outcome::ToClient(..)), "{uplink}");
+        // An uplink that isn't known sets no limit.
         scene.tables.uplinks.clear();
         assert!(matches!(scene.veth(samples::VETH, &large), Outcome::ToClient(..)), "{uplink}");
+    }
+}
+
+/// Segments that were agreed on before the uplink became narrower.
+#[test]
+fn g3_so_is_a_container_that_sends_tcp() {
+    let (mut scene, flow) = (Scene::new(), samples::flow());
+    let reply = scene.establish(&flow);
+    for (length, gso_size, fits) in
+        [(1_440, 0, true), (1_441, 0, false), (9_000, 1_440, true), (9_000, 1_441, false)]
+    {
+        let mut frame = from_target(&reply, &Segment::data(length).into());
+        frame[14 + 6] = DONT_FRAGMENT;
+        reseal(&mut frame[14..]);
+        let arrival = samples::arrival(samples::VETH, frame.len() - 14);
+        let arrival = Arrival { gso_size, gso_segments: gso_size.min(7), ..arrival };
+        let outcome = from_container::<false>(&frame, &arrival, &mut scene.tables);
+        if fits {
+            assert!(matches!(outcome, Outcome::ToClient(..)), "{length} {gso_size}");
+        } else {
+            assert_eq!(to_target(&outcome, &frame, Reason::TooBig), (3, 4, 1_480));
+        }
     }
 }
 

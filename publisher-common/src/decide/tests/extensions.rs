@@ -1,6 +1,7 @@
 //! Extension headers of clients' packets, and options of containers'.
 
-use super::packets::{Body, Segment, from_client, from_target};
+use super::answers::{to_client, to_target};
+use super::packets::{Body, Segment, from_client, from_target, reseal};
 use super::scene::Scene;
 use super::{Outcome, PASSED, Reason, Seen, dropped, samples};
 use crate::checksum::{Difference, checksum};
@@ -68,9 +69,7 @@ fn h5_a_session_is_opened_behind_extension_headers() {
 #[test]
 fn h8_what_can_not_be_taken_out_is_dropped() {
     for (headers, reason) in [
-        (&[ROUTING][..], Reason::RoutingHeader),
-        (&[OPTIONS, ROUTING], Reason::RoutingHeader),
-        (&[AUTHENTICATION], Reason::ExtensionHeader),
+        (&[AUTHENTICATION][..], Reason::ExtensionHeader),
         (&[FIRST, OPTIONS], Reason::ExtensionHeader),
         (&[WHOLE, LONG], Reason::ExtensionHeader),
     ] {
@@ -85,6 +84,34 @@ fn h8_what_can_not_be_taken_out_is_dropped() {
             let bytes = extended(&from_client(&flow, &body), headers);
             let before = scene.tables.clone();
             assert_eq!(scene.uplink(&bytes), dropped(reason), "of a session: {headers:?}");
+            assert_eq!(scene.tables.forward, before.forward, "the session has changed");
+        }
+    }
+}
+
+#[test]
+fn h6_the_client_is_told_where_its_segments_are_left() {
+    for (headers, pointer) in [
+        (&[ROUTING][..], 43),
+        (&[OPTIONS, ROUTING], 51),
+        (&[OPTIONS, LONG, ROUTING], 67),
+        (&[ROUTING, LONG], 43),
+        (&[ROUTING, FIRST], 43),
+    ] {
+        for (flow, body) in flows() {
+            let mut scene = Scene::new();
+            let opening =
+                if flow.protocol == protocol::UDP { body.clone() } else { Segment::syn().into() };
+            let bytes = extended(&from_client(&flow, &opening), headers);
+            let answer = scene.uplink(&bytes);
+            assert_eq!(to_client(&answer, &bytes, Reason::RoutingHeader), (4, 0, pointer));
+            assert_eq!(bytes[pointer as usize], 1, "that is the field");
+            assert!(scene.tables.half_open.is_empty());
+            let _ = scene.establish(&flow);
+            let bytes = extended(&from_client(&flow, &body), headers);
+            let before = scene.tables.clone();
+            let answer = scene.uplink(&bytes);
+            assert_eq!(to_client(&answer, &bytes, Reason::RoutingHeader), (4, 0, pointer));
             assert_eq!(scene.tables.forward, before.forward, "the session has changed");
         }
     }
@@ -196,13 +223,36 @@ fn the_client_gets_the_packet_without_its_options() {
 }
 
 #[test]
-fn an_open_source_route_is_dropped() {
+fn g2_the_container_is_told_of_an_open_source_route() {
     for (flow, body) in flows() {
         let mut scene = Scene::new();
         let reply = scene.establish(&flow);
         for kind in [131, 137] {
             let frame = with_options(&from_target(&reply, &body), &[kind, 7, 4, 10, 0, 0, 1, 0]);
-            assert_eq!(scene.veth(samples::VETH, &frame), dropped(Reason::Ipv4Options));
+            let before = scene.tables.clone();
+            let answer = scene.veth(samples::VETH, &frame);
+            assert_eq!(to_target(&answer, &frame, Reason::Ipv4Options), (3, 5, 0));
+            assert_eq!(scene.tables.reverse, before.reverse, "the session has changed");
+        }
+        let lying = with_options(&from_target(&reply, &body), &[131, 1, 4, 10]);
+        assert_eq!(scene.veth(samples::VETH, &lying), dropped(Reason::Ipv4Options));
+    }
+}
+
+/// Options stand before the ports, which the error must find all the same.
+#[test]
+fn g2_h3_errors_about_packets_with_options() {
+    for (flow, body) in flows() {
+        let mut scene = Scene::new();
+        let reply = scene.establish(&flow);
+        for words in 1..=10 {
+            let mut options = std::vec![7; words * 4];
+            (options[1], options[2]) = ((words * 4) as u8, 4);
+            let mut frame = with_options(&from_target(&reply, &body), &options);
+            frame[14 + 8] = 1;
+            reseal(&mut frame[14..]);
+            let answer = scene.veth(samples::VETH, &frame);
+            assert_eq!(to_target(&answer, &frame, Reason::HopLimit), (11, 0, 0), "{words} words");
         }
     }
 }

@@ -5,9 +5,13 @@ use super::packets::{Body, Segment, from_client, from_target};
 use super::scene::Scene;
 use super::{Outcome, PASSED, Reason, Seen, dropped, samples};
 use crate::checksum::{Difference, checksum};
+use crate::decide::Stop;
 use crate::layout::{ForwardKey, ReplyKey};
 use crate::wire::protocol;
 use std::vec::Vec;
+
+/// It may be ours, once the first one has come.
+const HELD: Outcome = Outcome::Stop(Stop::Hold);
 
 fn udp() -> ForwardKey {
     ForwardKey { protocol: protocol::UDP, ..samples::flow() }
@@ -179,7 +183,20 @@ fn s14_before_the_first_one_a_fragment_may_be_the_hosts() {
     let mut scene = Scene::new();
     let reply = scene.establish(&udp());
     let fragments = fragments_of(&from_client(&udp(), &Body::datagram(4_000)), 1_448, 1);
-    assert_eq!(scene.uplink(&fragments[1]), PASSED);
+    assert_eq!(scene.uplink(&fragments[1]), HELD);
+    scene.now += 6;
+    let _ = to_container(scene.uplink(&fragments[0]));
+    scene.now += 6;
+    assert_eq!(scene.uplink(&fragments[1]), HELD, "too long after the first one");
+    // Of no address of the host, or of another protocol, it can't be ours.
+    let mut routed = fragments[1].clone();
+    routed[24] ^= 1;
+    assert_eq!(scene.uplink(&routed), PASSED);
+    for number in (0..=255).filter(|number| ![protocol::TCP, protocol::UDP].contains(number)) {
+        let mut other = fragments[1].clone();
+        other[40] = number;
+        assert_eq!(scene.uplink(&other), PASSED, "protocol {number}");
+    }
     // A container's to an alias is nobody else's.
     let frames = frames_of(&from_target(&reply, &Body::datagram(4_000)), 1_480, 1);
     assert_eq!(scene.veth(samples::VETH, &frames[1]), dropped(Reason::ReplyNoSession));
@@ -193,14 +210,14 @@ fn s14_another_datagram_client_or_protocol_is_another_key() {
     let _ = to_container(scene.uplink(&fragments[0]));
     let mut other = fragments[1].clone();
     other[47] ^= 1;
-    assert_eq!(scene.uplink(&other), PASSED, "another identification");
+    assert_eq!(scene.uplink(&other), HELD, "another identification");
     let mut other = fragments[1].clone();
     other[40] = protocol::TCP;
-    assert_eq!(scene.uplink(&other), PASSED, "another protocol");
-    for at in [8, 23, 24, 39] {
+    assert_eq!(scene.uplink(&other), HELD, "another protocol");
+    for (at, expected) in [(8, HELD), (23, HELD), (24, PASSED), (39, PASSED)] {
         let mut other = fragments[1].clone();
         other[at] ^= 1;
-        assert_eq!(scene.uplink(&other), PASSED, "another address");
+        assert_eq!(scene.uplink(&other), expected, "another address");
     }
     let _ = to_container(scene.uplink(&fragments[1]));
 }

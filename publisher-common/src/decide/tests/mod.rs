@@ -3,6 +3,7 @@
 mod aliases;
 mod answers;
 mod closing;
+mod detour;
 mod error_checks;
 mod error_contents;
 mod error_edges;

@@ -1,8 +1,10 @@
 //! UDP sessions, and checksums of 0.
 
-use super::packets::{from_client, from_target};
+use super::error_contents::sum;
+use super::packets::{from_client, from_target, reseal};
 use super::*;
 use crate::layout::{ForwardKey, State};
+use crate::packet::LONGEST_SUM;
 use crate::wire::protocol;
 
 fn flow() -> ForwardKey {
@@ -78,15 +80,74 @@ fn h13_a_jumbogram_is_dropped() {
 }
 
 #[test]
-fn a_checksum_of_0_is_dropped_both_ways() {
+fn g10_a_clients_datagram_without_a_checksum_is_dropped() {
     let (mut scene, flow) = (Scene::new(), flow());
-    let reply = scene.establish(&flow);
+    let _ = scene.establish(&flow);
     let mut there = from_client(&flow, &Body::datagram(8));
     there[46..48].fill(0);
     assert_eq!(scene.uplink(&there), dropped(Reason::UdpZeroChecksum));
-    let mut back = from_target(&reply, &Body::datagram(8));
-    back[14 + 26..14 + 28].fill(0);
-    assert_eq!(scene.veth(samples::VETH, &back), dropped(Reason::UdpZeroChecksum));
+}
+
+/// What the client gets is what it would have got, had the container summed its datagram.
+#[test]
+fn g10_a_containers_datagram_without_a_checksum_is_given_one() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    for length in (0..=64).chain(505..=515).chain(1_440..=1_452) {
+        let mut frame = from_target(&reply, &Body::datagram(length));
+        let expected = scene.veth(samples::VETH, &frame);
+        assert!(matches!(expected, Outcome::ToClient(..)), "{expected:?}");
+        frame[14 + 26..14 + 28].fill(0);
+        assert_eq!(scene.veth(samples::VETH, &frame), expected, "{length} bytes");
+    }
+}
+
+/// A sum that comes to 0 is written as 0xffff (RFC 768): for one of all words of data, it does.
+#[test]
+fn g10_g12_the_checksum_that_is_given_is_never_0() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    let mut frame = from_target(&reply, &Body::datagram(2));
+    let data = frame.len() - 2;
+    for word in 0..=u16::MAX {
+        frame[data..].copy_from_slice(&word.to_be_bytes());
+        frame[14 + 26..14 + 28].fill(0);
+        let given = scene.veth(samples::VETH, &frame);
+        let Outcome::ToClient(bytes, _) = &given else { panic!("{given:?}") };
+        assert_ne!(bytes[46..48], [0, 0], "{word:#06x}");
+        let pseudo_header = [&bytes[8..40], &[0, 0, 0, 10, 0, 0, 0, 17]].concat();
+        assert_eq!(sum(&[&pseudo_header, &bytes[40..]].concat()), 0xffff, "{word:#06x}");
+    }
+}
+
+#[test]
+fn g10_what_can_not_be_summed_is_dropped() {
+    let (mut scene, flow) = (Scene::new(), flow());
+    let reply = scene.establish(&flow);
+    let mut frame = from_target(&reply, &Body::datagram(24));
+    frame[14 + 26..14 + 28].fill(0);
+    for (length, outcome) in [
+        (0u16, Err(Reason::Truncated)),
+        (7, Err(Reason::Truncated)),
+        (8, Ok(())),
+        (31, Ok(())),
+        (32, Ok(())),
+        (33, Err(Reason::Truncated)),
+        (u16::MAX, Err(Reason::Truncated)),
+    ] {
+        frame[14 + 24..14 + 26].copy_from_slice(&length.to_be_bytes());
+        let found = scene.veth(samples::VETH, &frame);
+        match outcome {
+            Ok(()) => assert!(matches!(found, Outcome::ToClient(..)), "{length}: {found:?}"),
+            Err(reason) => assert_eq!(found, dropped(reason), "{length}"),
+        }
+    }
+    let mut long = from_target(&reply, &Body::datagram(LONGEST_SUM as usize));
+    long[14 + 26..14 + 28].fill(0);
+    // Else it is too big for the uplink.
+    long[14 + 6] = 0;
+    reseal(&mut long[14..]);
+    assert_eq!(scene.veth(samples::VETH, &long), dropped(Reason::UdpZeroChecksum));
 }
 
 #[test]

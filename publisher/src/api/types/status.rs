@@ -80,12 +80,14 @@ impl fmt::Display for Attach {
 
 /// What a container link is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum LinkKind {
     /// The host side of a veth pair.
     Veth,
     /// A bridge.
     Bridge,
+    /// The end of the slow lane, where packets are fragmented.
+    SlowLane,
     /// Anything else.
     Other,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for LinkKind {
         f.pad(match self {
             Self::Veth => "veth",
             Self::Bridge => "bridge",
+            Self::SlowLane => "slow-lane",
             Self::Other => "other",
         })
     }
