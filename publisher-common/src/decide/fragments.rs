@@ -67,6 +67,15 @@ pub(super) fn begin<T: Tables>(
     Ok(())
 }
 
+/// Whether the first fragment of a later one's datagram is known, and has come not long ago.
+#[inline(always)]
+pub(super) fn is_known<T: Tables>(way: Way, work: &Workspace, tables: &mut T) -> bool {
+    let Workspace { fragment_key, arrival, .. } = work;
+    tables
+        .datagram(way, fragment_key)
+        .is_some_and(|known| arrival.now.wrapping_sub(known.last_seen) <= APART)
+}
+
 /// A later fragment, of `length` bytes: `work.datagram` says where it goes. `Stop::Pass` where its
 /// first fragment isn't known.
 #[inline(never)]
@@ -132,7 +141,7 @@ fn count<T: Tables>(way: Way, work: &Workspace, tables: &mut T) -> bool {
 /// What must hold of every fragment: all but the last have a multiple of 8 bytes (RFC 8200 §4.5,
 /// RFC 791 §3.2), none is empty, and none reaches beyond the longest datagram.
 #[inline(always)]
-fn check(more: bool, offset: u16, length: u16) -> Decision<()> {
+pub(super) fn check(more: bool, offset: u16, length: u16) -> Decision<()> {
     let end = u32::from(offset) + u32::from(length);
     if length == 0 || end > LONGEST || more && !length.is_multiple_of(8) {
         return Err(Stop::Drop(Reason::Fragment));

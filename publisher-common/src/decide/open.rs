@@ -66,17 +66,21 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     }
     let opens = work.transport.opens();
     let found = find(opens, work, tables);
-    if found.is_none() {
+    // A new connection on the tuple of one that has ended (rule S13).
+    let again = opens && found == Some(Class::Closing);
+    if found.is_none() || again {
         may_open(work, tables)?;
     }
     check(work)?;
     match found {
-        Some(class) => {
+        Some(class) if !again => {
             establish::client_sent(class, work, tables);
-            Ok(())
+            return Ok(());
         }
-        None => insert(work, tables),
+        Some(class) => tables.remove_transient(class, &work.reply),
+        None => {}
     }
+    insert(work, tables)
 }
 
 /// Whether a packet without a session may open one. The host's own sockets come first: its outgoing
@@ -131,11 +135,7 @@ fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<
             return Some(Class::HalfOpen);
         }
         if is_at(Class::Closing, work, tables) {
-            if !opens {
-                return Some(Class::Closing);
-            }
-            // A new connection on the tuple of one that has ended (rule S13).
-            tables.remove_transient(Class::Closing, &work.reply);
+            return Some(Class::Closing);
         }
     }
     None

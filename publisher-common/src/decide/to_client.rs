@@ -6,7 +6,7 @@ use super::to_container::{Extended, segment_limit};
 use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
 use crate::checksum::{Difference, checksum};
 use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
-use crate::packet::{Arrival, Packet};
+use crate::packet::{Arrival, LONGEST_SUM, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::translate::{
@@ -89,7 +89,9 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
     let header = &Ipv4Header::read(bytes);
     let extra = work.extras.length;
-    work.transport.read::<IPV4_LENGTH, P>(packet, &work.extras)?;
+    if work.transport.read::<IPV4_LENGTH, P>(packet, &work.extras).is_err() {
+        return Err(miss(header, tables));
+    }
     let transport = work.transport;
     work.reply = ReplyKey::of_packet(bytes, transport.ports, transport.protocol);
     work.arrival = *arrival;
@@ -136,7 +138,6 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     }
     work.seed = [0; 2];
     if transport.unchecked {
-        work.payload = payload;
         self::seed(packet, work)?;
     }
     let Workspace { flow, reply, transport, seed, detour, .. } = &*work;
@@ -324,14 +325,27 @@ pub(super) fn miss<T: Tables>(header: &Ipv4Header, tables: &T) -> Stop {
 /// What must hold of a packet before it changes a session.
 #[inline(always)]
 fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
-    let Workspace { transport, .. } = work;
+    let Workspace { transport, extras, .. } = work;
     let header = Ipv4Header::of(bytes);
-    if !transport.fits(header.total().saturating_sub(header.length())) {
+    let payload = header.total().saturating_sub(header.length());
+    if !transport.fits(payload) {
         return Err(Stop::Drop(Reason::Truncated));
     }
     check_header(bytes, work)?;
-    if transport.unchecked && work.extras.fragment.is_some {
-        return Err(Stop::Drop(Reason::UdpZeroChecksum));
+    let fragment = extras.fragment;
+    if fragment.is_some {
+        fragments::check(fragment.more, 0, payload)?;
+    }
+    if transport.unchecked {
+        if fragment.is_some {
+            return Err(Stop::Drop(Reason::UdpZeroChecksum));
+        }
+        if transport.datagram < UDP_LENGTH as u16 || transport.datagram > payload {
+            return Err(Stop::Drop(Reason::Truncated));
+        }
+        if u32::from(transport.datagram) > LONGEST_SUM {
+            return Err(Stop::Drop(Reason::UdpZeroChecksum));
+        }
     }
     Ok(())
 }
@@ -340,11 +354,8 @@ fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
 /// without (RFC 7915 §4.5).
 #[inline(never)]
 fn seed<P: Packet>(packet: &P, work: &mut Workspace) -> Decision<()> {
-    let Workspace { reply, transport, extras, payload, seed, .. } = work;
+    let Workspace { reply, transport, extras, seed, .. } = work;
     let length = transport.datagram;
-    if length < UDP_LENGTH as u16 || length > *payload {
-        return Err(Stop::Drop(Reason::Truncated));
-    }
     let start = IPV4_LENGTH as u32 + u32::from(extras.length);
     let Some(sum) = packet.sum(start, u32::from(length)) else {
         return Err(Stop::Drop(Reason::UdpZeroChecksum));

@@ -233,16 +233,25 @@ fn later_fragment<T: Tables>(
     tables: &mut T,
 ) -> Decision<()> {
     let payload = work.payload.wrapping_sub(work.extras.length);
+    // Whose it is shows in the key alone.
+    let known = fragments::is_known(Way::In, work, tables);
     if is_cut_off(work) {
-        // What its headers promise isn't there. Whose it is shows in the key alone.
-        let known = tables.datagram(Way::In, &work.fragment_key).is_some();
         return Err(if known { Stop::Drop(Reason::Truncated) } else { Stop::Pass });
     }
-    if let Err(stop) = fragments::follow(Way::In, payload, work, tables) {
-        return Err(if stop == Stop::Pass { unknown(work, tables) } else { stop });
+    if !known {
+        return Err(unknown(work, tables));
+    }
+    // No error is sent about a fragment that isn't the first (RFC 7915 §5.4).
+    match work.extras.obstacle {
+        Obstacle::None => {}
+        Obstacle::Routing => return Err(Stop::Drop(Reason::RoutingHeader)),
+        _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
     }
     if work.hops <= 1 {
         return Err(Stop::Drop(Reason::HopLimit));
+    }
+    if let Err(stop) = fragments::follow(Way::In, payload, work, tables) {
+        return Err(if stop == Stop::Pass { unknown(work, tables) } else { stop });
     }
     let Workspace { datagram, extras, to_container, .. } = work;
     let Some(link) = tables.link(datagram.link.index) else {
@@ -296,6 +305,9 @@ pub(super) fn check(work: &Workspace) -> Decision<()> {
         Obstacle::None => {}
         Obstacle::Routing => return Err(Stop::RoutingHeader),
         _ => return Err(Stop::Drop(Reason::ExtensionHeader)),
+    }
+    if extras.fragment.is_some {
+        fragments::check(extras.fragment.more, 0, payload.wrapping_sub(extras.length))?;
     }
     if *hops <= 1 {
         return Err(Stop::TimeExceeded);

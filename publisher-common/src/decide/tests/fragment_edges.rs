@@ -187,3 +187,38 @@ fn s14_another_sessions_first_fragment_takes_the_datagram_over() {
     assert!(is_translated(&scene.veth(samples::VETH, &back[1])));
     assert_eq!(count(&scene), [before[0], before[1] + 1]);
 }
+
+/// A later fragment that isn't translated isn't taken for one that was.
+#[test]
+fn h3_h6_h8_a_later_fragment_that_is_dropped_leaves_its_place() {
+    const ROUTING: (u8, [u8; 8]) = (protocol::ROUTING, [protocol::FRAGMENT, 0, 4, 1, 0, 0, 0, 0]);
+    const AUTHENTICATION: (u8, [u8; 8]) =
+        (protocol::AUTHENTICATION, [protocol::FRAGMENT, 0, 0, 0, 0, 0, 0, 0]);
+    for kind in later() {
+        let mut host = kind.again();
+        for hops in [0, 1] {
+            let mut bytes = kind.bytes.clone();
+            if kind.side == Side::Uplink {
+                bytes[7] = hops;
+            } else {
+                bytes[8] = hops;
+                reseal(&mut bytes);
+            }
+            let outcome = kind.send(&mut host, &bytes);
+            assert_eq!(outcome, dropped(Reason::HopLimit), "{}", kind.name);
+        }
+        if kind.side == Side::Uplink {
+            for ((number, header), reason) in
+                [(ROUTING, Reason::RoutingHeader), (AUTHENTICATION, Reason::ExtensionHeader)]
+            {
+                let mut bytes = [&kind.bytes[..40], &header, &kind.bytes[40..]].concat();
+                bytes[6] = number;
+                let length = (bytes.len() - 40) as u16;
+                bytes[4..6].copy_from_slice(&length.to_be_bytes());
+                assert_eq!(kind.send(&mut host, &bytes), dropped(reason), "{}", kind.name);
+            }
+        }
+        let outcome = kind.send(&mut host, &kind.bytes);
+        assert!(is_translated(&outcome), "{}: {outcome:?}", kind.name);
+    }
+}

@@ -43,8 +43,8 @@ pub fn of_clients() -> Vec<Kind> {
                 all.push(of_client(format!("{name}, {state}"), again, bytes, &body, 40));
             }
         }
-        // A SYN that is sent again; where nothing is left of the session, it would open another.
-        for (state, host, _) in hosts(&flow, false).into_iter().take(2) {
+        // A SYN that is sent again, or opens another session where the last one has ended.
+        for (state, host, _) in hosts(&flow, false) {
             all.push(of_client(format!("opening, {state}"), host, bytes.clone(), &opening, 40));
         }
     }

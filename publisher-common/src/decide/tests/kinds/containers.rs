@@ -15,11 +15,9 @@ fn of_container(
     gateway: bool,
 ) -> Kind {
     let lost = dropped(Reason::ReplyNoSession);
-    // Where ports are there and the rest of the header isn't, it may also be passed on.
-    let unread = [PASSED, dropped(Reason::Truncated), lost.clone()];
-    let cut = |lower: [Outcome; 3]| {
+    let cut = |lower: Outcome| {
         let told = (headers + ports_length(body), [dropped(Reason::Truncated)].into());
-        [(0, [PASSED].into()), (20, lower.into()), told].into()
+        [(0, [PASSED].into()), (20, [lower].into()), told].into()
     };
     Kind {
         name,
@@ -27,7 +25,7 @@ fn of_container(
         side: Side::Veth,
         bytes,
         transport: headers,
-        cut: cut(if gateway { [PASSED, PASSED, PASSED] } else { unread }),
+        cut: cut(if gateway { PASSED } else { lost }),
         least: headers + transport_length(body),
         fragment: None,
         whole: None,
