@@ -4,7 +4,7 @@ use publisher::datapath::{Capacities, Datapath};
 use std::path::PathBuf;
 
 /// Instructions that the verifier may look at, per program. The limit of the kernel is 1,000,000.
-const BUDGET: u64 = 300_000;
+const BUDGET: u64 = 200_000;
 
 #[test]
 fn programs_load_within_their_budget() {
