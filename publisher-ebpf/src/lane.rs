@@ -5,7 +5,7 @@
 //! interfaces without offloads, where the kernel completes and segments it on the way in. Here, at
 //! the pair's end, it becomes fragments. `mark` holds the uplink, `tc_index` the identification.
 
-use crate::apply::{change_room, drop_packet, pass, redirect, store};
+use crate::apply::{change_room, drop_packet, leave_by, pass, redirect, store};
 use crate::maps::{self, Kernel};
 use crate::pieces;
 use crate::window::ETHERTYPE_IPV6_WIDE;
@@ -57,12 +57,21 @@ pub fn from_end(context: &TcContext) -> i32 {
     match make(context) {
         FAILURE => pass(),
         0 => drop_packet(Reason::Fragment),
+        1 => {
+            // SAFETY: as above.
+            unsafe {
+                (*context.skb.skb).mark = 0;
+                (*context.skb.skb).tc_index = 0;
+            }
+            leave_by(Uplink { ifindex, raw })
+        }
         count => pieces::send(context, count as u16, Uplink { ifindex, raw }).unwrap_or(pass()),
     }
 }
 
-/// Puts a Fragment header into the packet; says in how many pieces it is to go out, 0 for too many. Just a
-/// number, since a `Result` would come by way of the stack.
+/// Puts a Fragment header into the packet; says in how many pieces it is to go out, 0 for too many. With 1
+/// the packet, the end of a super-packet, stays as it is: it is no fragment (rule G5). Just a number, since
+/// a `Result` would come by way of the stack.
 #[inline(never)]
 fn make(context: &TcContext) -> u32 {
     let Some(room) = maps::piece_room() else { return FAILURE };
@@ -84,6 +93,9 @@ fn make(context: &TcContext) -> u32 {
         [identification[0], identification[1]] = room.segments.to_be_bytes();
     }
     let count = make_fragment(&mut room.headers, identification);
+    if count == 1 {
+        return 1;
+    }
     if change_room(context, FRAGMENT_LENGTH as i32).is_err()
         || store(context, ETHERNET_LENGTH, &room.headers).is_err()
     {

@@ -136,13 +136,18 @@ fn super_packets_that_routers_may_fragment(offloads: bool) {
         let server = &talk.server;
         server.set_option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, NEVER_DISCOVER)?;
         server.set_option(libc::IPPROTO_UDP, UDP_SEGMENT, SEGMENT as libc::c_int)?;
-        for count in [1, 2, 20, 40] {
-            let sent = content(count * SEGMENT - 100);
+        let outside = Capture::start(lab.net.client(), "eth0")?;
+        for (count, missing) in [(1, 0), (2, 100), (20, 100), (40, 1_400)] {
+            let sent = content(count * SEGMENT - missing);
             server.reply(talk.alias, &sent)?;
             for (number, segment) in sent.chunks(SEGMENT).enumerate() {
                 talk.comes(segment).with_context(|| format!("segment {number} of {count}"))?;
             }
         }
+        // The last one fits, and is no fragment (rule G5).
+        let last = |frame: &Frame| !frame.outgoing && frame.bytes.len() == HEADERS + 8 + 72;
+        let last = outside.wait_for(LIMIT, last).context("the last segment")?;
+        assert_eq!(last.bytes[20], 17, "a Fragment header");
         Ok(())
     });
 }

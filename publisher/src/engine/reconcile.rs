@@ -25,7 +25,7 @@ impl Engine {
         let options = SnapshotOptions {
             uplinks: self.config.uplinks.iter().map(|name| name.as_str().to_owned()).collect(),
             container_links,
-            ignore: BTreeSet::new(),
+            ignore: [lane::ENTRY, lane::END].map(String::from).into(),
         };
         inner.logged = std::mem::take(&mut inner.failures);
         if !inner.look(self, &options).await {

@@ -1,7 +1,7 @@
 //! Chooses the interfaces where clients arrive.
 //!
-//! Everything that is up, speaks IPv6 and isn't a container link is an uplink. Ports of bridges
-//! and bonds are left to their master, since that is the device that owns the addresses.
+//! Everything that is up, speaks IPv6 and isn't a container link is an uplink; so is a network of containers
+//! that has IPv6, for they are clients too. Ports of bridges and bonds are left to their master, since that is the device that owns the addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,13 +85,17 @@ fn has_master(link: &LinkInfo, links: &BTreeMap<u32, LinkInfo>) -> bool {
     link.master.is_some_and(|master| links.get(&master).is_none_or(|master| !master.is_kind("vrf")))
 }
 
-/// Container engines make bridges with nothing but veths of containers. One with a port towards
-/// another machine (a network card, a tap, a vxlan, a host's own veth) leads somewhere.
+/// Container engines make bridges with nothing but veths of containers, which are clients of published
+/// ports where their network has IPv6. A bridge with a port towards another machine (a network card, a tap,
+/// a vxlan, a host's own veth) leads somewhere.
 fn bridge_is_uplink(bridge: &LinkInfo, links: &BTreeMap<u32, LinkInfo>, targeted: bool) -> bool {
-    let leads_out =
-        links.values().any(|port| port.master == Some(bridge.ifindex) && !port.is_container_veth());
+    let mut ports = links.values().filter(|port| port.master == Some(bridge.ifindex)).peekable();
+    if ports.peek().is_none() {
+        return false;
+    }
+    let leads_out = ports.any(|port| !port.is_container_veth());
     let carries_clients = bridge.has_global_address || bridge.has_default_route;
-    leads_out && (carries_clients || !targeted)
+    carries_clients || leads_out && !targeted
 }
 
 #[cfg(test)]

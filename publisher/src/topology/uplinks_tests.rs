@@ -27,6 +27,11 @@ fn container_veth(ifindex: u32, name: &str) -> LinkInfo {
     LinkInfo { link: Some(2), link_netnsid: Some(0), ..of_kind(ifindex, name, "veth") }
 }
 
+/// A bridge without an IPv6 address but the link-local one.
+fn silent(link: LinkInfo) -> LinkInfo {
+    LinkInfo { has_global_address: false, ..link }
+}
+
 fn loopback() -> LinkInfo {
     LinkInfo {
         arphrd: libc::ARPHRD_LOOPBACK,
@@ -49,14 +54,28 @@ fn a_docker_host() {
     let links = [
         loopback(),
         card(2, "eth0"),
-        of_kind(3, "docker0", "bridge"),
+        silent(of_kind(3, "docker0", "bridge")),
         port(container_veth(4, "veth1"), 3),
-        of_kind(5, "br-1234", "bridge"),
+        silent(of_kind(5, "br-1234", "bridge")),
         port(container_veth(6, "veth2"), 5),
         port(container_veth(7, "veth3"), 5),
     ];
     assert_eq!(chosen(&links, &[3, 4]), ["eth0"]);
     assert_eq!(chosen(&links, &[]), ["eth0"]);
+}
+
+#[test]
+fn s15_a_network_of_containers_that_has_ipv6() {
+    let links = [
+        card(2, "eth0"),
+        of_kind(3, "docker0", "bridge"),
+        port(container_veth(4, "veth1"), 3),
+        silent(of_kind(5, "br-1234", "bridge")),
+        port(container_veth(6, "veth2"), 5),
+    ];
+    for targets in [&[][..], &[3, 4], &[3, 4, 5, 6]] {
+        assert_eq!(chosen(&links, targets), ["eth0", "docker0"]);
+    }
 }
 
 #[test]
@@ -92,7 +111,7 @@ fn members_of_a_vrf_rather_than_the_vrf() {
 #[test]
 fn a_bridge_of_the_hosts_own_network() {
     let bridge = of_kind(3, "br0", "bridge");
-    let silent = LinkInfo { has_global_address: false, ..bridge.clone() };
+    let silent = silent(bridge.clone());
     for outside in [card(2, "eth0"), of_kind(2, "tap0", "tun"), of_kind(2, "vx0", "vxlan")] {
         let links = [port(outside.clone(), 3), bridge.clone(), port(container_veth(4, "lxc"), 3)];
         assert_eq!(chosen(&links, &[]), ["br0"]);
@@ -110,7 +129,7 @@ fn a_bridge_of_the_hosts_own_network() {
 fn a_bridge_without_ports_or_with_containers_only() {
     let bridge = of_kind(3, "br0", "bridge");
     assert!(chosen(std::slice::from_ref(&bridge), &[]).is_empty());
-    assert!(chosen(&[bridge, port(container_veth(4, "a"), 3)], &[]).is_empty());
+    assert!(chosen(&[silent(bridge), port(container_veth(4, "a"), 3)], &[]).is_empty());
 }
 
 #[test]

@@ -25,6 +25,7 @@ impl Rule {
         Self { id, text, pending: None }
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "for rules to come: none is pending now"))]
     const fn pending(id: &'static str, text: &'static str, why: &'static str) -> Self {
         Self { id, text, pending: Some(why) }
     }
