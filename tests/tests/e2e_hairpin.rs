@@ -45,9 +45,8 @@ fn is_alias(address: SocketAddr) -> bool {
 /// All pairs of client and server, a container and itself among them.
 fn pairs<'a>(lab: &'a Lab<'_>) -> impl Iterator<Item = (usize, &'a Netns, usize)> {
     let clients = lab.net.containers.iter().enumerate();
-    clients.flat_map(|(client, container)| {
-        (0..2).map(move |server| (client, &container.ns, server))
-    })
+    clients
+        .flat_map(|(client, container)| (0..2).map(move |server| (client, &container.ns, server)))
 }
 
 #[test]

@@ -1,21 +1,23 @@
 //! A container's packet, at tc ingress of the host's side of its veth or of its bridge.
 
-use super::extension::{Fragment, Obstacle};
-use super::fragments::{self, Way};
+mod checks;
+mod fragments;
+mod size;
+mod unsummed;
+
+use super::extension::Fragment;
 use super::to_container::{Extended, segment_limit};
 use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
-use crate::checksum::{Difference, checksum};
-use crate::layout::{Class, Handle, Link, ReplyKey, State, Timeouts, session_flags};
-use crate::packet::{Arrival, LONGEST_SUM, Packet};
+use crate::layout::{Class, ReplyKey, State, Timeouts, session_flags};
+use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::translate::{
-    MssPatch, TransportRewrite, clamp_mss, fragment_header, ipv6_header, pieces,
-};
-use crate::wire::{
-    FRAGMENT_LENGTH, HEADER_GROWTH, IPV4_LENGTH, IPV6_MINIMUM_MTU, Ipv4Header, UDP_LENGTH,
-    protocol, tcp_flags,
-};
+use crate::translate::{MssPatch, TransportRewrite, clamp_mss, ipv6_header};
+use crate::wire::{IPV4_LENGTH, Ipv4Header, protocol, tcp_flags};
+use checks::check;
+pub(super) use checks::{check_link, miss};
+use fragments::{first_fragment, later_fragment, set_fragment};
+use size::{exceeds_uplink, find_detour};
 
 /// Which way of the translator a packet takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +140,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
     }
     work.seed = [0; 2];
     if transport.unchecked {
-        self::seed(packet, work)?;
+        unsummed::seed(packet, work)?;
     }
     let Workspace { flow, reply, transport, seed, detour, .. } = &*work;
     let ([a, b], [c, d]) = (flow.host_port, flow.client_port);
@@ -200,230 +202,9 @@ pub fn look_behind<const BRIDGE: bool, P: Packet, T: Tables>(
     }
 }
 
-/// The first fragment of a datagram: it has the ports. The caller has set where it goes.
-#[inline(never)]
-fn first_fragment<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
-    let Workspace { flow, reply, extras, payload, fragment_key, datagram, .. } = work;
-    fragments::key_of_ipv4(fragment_key, reply, extras.fragment.identification);
-    datagram.forward = *flow;
-    datagram.reply = *reply;
-    let payload = *payload;
-    fragments::begin(Way::Out, payload, work, tables)
-}
-
-/// A later fragment: it has no ports, and goes where the first one of its datagram went.
-#[inline(always)]
-fn later_fragment<const BRIDGE: bool, P: Packet, T: Tables>(
-    packet: &P,
-    work: &mut Workspace,
-    tables: &mut T,
-) -> Decision<()> {
-    let Some(bytes) = packet.view::<IPV4_LENGTH>(0) else { return Err(Stop::Pass) };
-    let header = Ipv4Header::of(bytes);
-    work.reply = ReplyKey {
-        target: header.source,
-        alias: header.destination,
-        target_port: [0; 2],
-        alias_port: [0; 2],
-        protocol: header.protocol,
-        reserved: [0; 3],
-    };
-    let Workspace { reply, extras, fragment_key, arrival, .. } = work;
-    fragments::key_of_ipv4(fragment_key, reply, extras.fragment.identification);
-    let Some(known) = tables.datagram(Way::Out, fragment_key) else {
-        return Err(miss(header, tables));
-    };
-    let link = known.link;
-    check_link::<BRIDGE, P>(packet, arrival, link, tables.link(link.index))?;
-    check_header(bytes, work)?;
-    let payload = header.total().wrapping_sub(header.length());
-    if let Err(stop) = fragments::follow(Way::Out, payload, work, tables) {
-        return Err(if stop == Stop::Pass { miss(header, tables) } else { stop });
-    }
-    work.flow = work.datagram.forward;
-    let uplink = uplink_of(work.datagram.uplink, work.datagram.flags);
-    set_fragment(header, payload, uplink, TransportRewrite::NONE, work)
-}
-
-/// How a fragment of `payload` bytes goes to the client (RFC 7915 §4.1).
-#[inline(always)]
-fn set_fragment(
-    header: &Ipv4Header,
-    payload: u16,
-    uplink: Uplink,
-    transport: TransportRewrite,
-    work: &mut Workspace,
-) -> Decision<()> {
-    let pieces = pieces(payload);
-    if pieces == 0 {
-        return Err(Stop::Drop(Reason::Fragment));
-    }
-    let length = payload.wrapping_add(FRAGMENT_LENGTH as u16);
-    work.to_client = ToClient {
-        header: ipv6_header(header, &work.flow, length, protocol::FRAGMENT),
-        extra: work.extras.length,
-        pieces,
-        fragment: fragment_header(&work.extras.fragment, header.protocol),
-        transport,
-        uplink,
-        detour: Detour::NONE,
-    };
-    Ok(())
-}
-
 #[inline(always)]
 pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
     Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
-}
-
-/// Whether a packet is larger on the wire than the uplink carries; `headers` are the bytes that each
-/// segment of a super-packet repeats.
-#[inline(always)]
-fn exceeds_uplink<T: Tables>(
-    header: &Ipv4Header,
-    arrival: &Arrival,
-    headers: u32,
-    uplink: Uplink,
-    tables: &T,
-) -> bool {
-    let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
-    wire > IPV6_MINIMUM_MTU && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
-}
-
-/// What becomes of a packet that is too big for the uplink: its sender is told, or, where it lets its
-/// packets be fragmented, it is fragmented (RFC 7915 §4.1).
-#[inline(never)]
-fn find_detour<T: Tables>(
-    header: &Ipv4Header,
-    arrival: &Arrival,
-    work: &mut Workspace,
-    tables: &T,
-) -> Decision<()> {
-    if header.must_not_fragment() {
-        return Err(Stop::TooBig);
-    }
-    let ifindex = tables.config().map_or(0, |config| config.slow_lane);
-    if ifindex == 0 {
-        return Err(Stop::Drop(Reason::TooBig));
-    }
-    let segmented = arrival.gso_size != 0;
-    work.detour = Detour { ifindex, identification: header.identification, segmented };
-    Ok(())
-}
-
-/// A packet to an alias never reaches the host's stack; one to the gateway's own address may be
-/// somebody else's.
-#[inline(always)]
-pub(super) fn miss<T: Tables>(header: &Ipv4Header, tables: &T) -> Stop {
-    if tables.config().is_some_and(|config| config.is_alias(header.destination)) {
-        Stop::Drop(Reason::ReplyNoSession)
-    } else {
-        Stop::Pass
-    }
-}
-
-/// What must hold of a packet before it changes a session.
-#[inline(always)]
-fn check(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
-    let Workspace { transport, extras, .. } = work;
-    let header = Ipv4Header::of(bytes);
-    let payload = header.total().saturating_sub(header.length());
-    if !transport.fits(payload) {
-        return Err(Stop::Drop(Reason::Truncated));
-    }
-    check_header(bytes, work)?;
-    let fragment = extras.fragment;
-    if fragment.is_some {
-        fragments::check(fragment.more, 0, payload)?;
-    }
-    if transport.unchecked {
-        if fragment.is_some {
-            return Err(Stop::Drop(Reason::UdpZeroChecksum));
-        }
-        if transport.datagram < UDP_LENGTH as u16 || transport.datagram > payload {
-            return Err(Stop::Drop(Reason::Truncated));
-        }
-        if u32::from(transport.datagram) > LONGEST_SUM {
-            return Err(Stop::Drop(Reason::UdpZeroChecksum));
-        }
-    }
-    Ok(())
-}
-
-/// The checksum that a UDP datagram would have had in IPv4, had its sender summed it: IPv6 allows none
-/// without (RFC 7915 §4.5).
-#[inline(never)]
-fn seed<P: Packet>(packet: &P, work: &mut Workspace) -> Decision<()> {
-    let Workspace { reply, transport, extras, seed, .. } = work;
-    let length = transport.datagram;
-    let start = IPV4_LENGTH as u32 + u32::from(extras.length);
-    let Some(sum) = packet.sum(start, u32::from(length)) else {
-        return Err(Stop::Drop(Reason::UdpZeroChecksum));
-    };
-    let [high, low] = length.to_be_bytes();
-    let pseudo_header = [0, protocol::UDP, high, low];
-    let whole = Difference::new().add(reply.target).add(reply.alias).add(pseudo_header);
-    let sum = checksum(&[0; 4], whole.add_sum(sum));
-    *seed = if sum == [0; 2] { [0xff; 2] } else { sum };
-    Ok(())
-}
-
-/// What must hold of an IPv4 header, options included (rules G2, G7).
-#[inline(always)]
-fn check_header(bytes: &[u8; IPV4_LENGTH], work: &Workspace) -> Decision<()> {
-    let Workspace { extras, arrival, .. } = work;
-    let header = Ipv4Header::of(bytes);
-    if header.total() < header.length() || u32::from(header.total()) > arrival.length {
-        return Err(Stop::Drop(Reason::Truncated));
-    }
-    if checksum(bytes, extras.sum) != [0; 2] {
-        return Err(Stop::Drop(Reason::Ipv4Checksum));
-    }
-    // No error is sent about a fragment that isn't the first (RFC 7915 §4.4).
-    let later = extras.fragment.offset != 0;
-    if extras.obstacle == Obstacle::SourceRoute && !later {
-        return Err(Stop::SourceRoute);
-    }
-    if extras.obstacle != Obstacle::None {
-        return Err(Stop::Drop(Reason::Ipv4Options));
-    }
-    if header.ttl <= 1 {
-        return Err(if later { Stop::Drop(Reason::HopLimit) } else { Stop::TimeExceeded });
-    }
-    Ok(())
-}
-
-/// A reply must come by its session's own container link: by the veth where it is known, else by the
-/// bridge from the target's hardware address. A neighbour container can't answer in its place.
-#[inline(always)]
-pub(super) fn check_link<const BRIDGE: bool, P: Packet>(
-    packet: &P,
-    arrival: &Arrival,
-    expected: Handle,
-    link: Option<&Link>,
-) -> Decision<()> {
-    let Some(link) = link else { return Err(Stop::Drop(Reason::TargetGone)) };
-    if !link.serves(expected.generation) {
-        return Err(Stop::Drop(Reason::TargetGone));
-    }
-    if is_own_link::<BRIDGE, P>(packet, arrival, link) {
-        Ok(())
-    } else {
-        Err(Stop::Drop(Reason::ForgedReply))
-    }
-}
-
-#[inline(always)]
-fn is_own_link<const BRIDGE: bool, P: Packet>(packet: &P, arrival: &Arrival, link: &Link) -> bool {
-    if !BRIDGE {
-        return link.veth == arrival.ifindex;
-    }
-    let [a, b, c, d, e, f] = packet.ethernet_source().unwrap_or_default();
-    let source = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    let [a, b, c, d, e, f] = link.mac;
-    link.veth == 0
-        && link.device == arrival.ifindex
-        && source == u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
 /// Looks for the session `work.reply` among those that aren't established, and copies what it finds

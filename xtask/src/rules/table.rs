@@ -54,7 +54,10 @@ pub const RULES: &[Rule] = &[
     ),
     // State (RFC 6146).
     Rule::tested("S14", "fragments in any order once the first has come, in bounded memory"),
-    Rule::tested("S15", "containers are clients too, where their network has IPv6 (the host isn't yet)"),
+    Rule::tested(
+        "S15",
+        "containers are clients too, where their network has IPv6 (the host isn't yet)",
+    ),
     Rule::tested("S16", "spoofed sources open no session, and no target is the host itself"),
     Rule::tested("S19", "the MSS is clamped to what both sides carry"),
 ];
