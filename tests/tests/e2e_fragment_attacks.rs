@@ -128,12 +128,12 @@ fn s14_fragments_of_two_clients_never_mix() {
         let inside = Capture::start(lab.net.container(), "eth0")?;
         let sender = |index: usize| Injector::open(&lab.net.clients[index], "eth0");
         let senders = [sender(0)?, sender(1)?];
-        let of = |index: u16, mark: u8| -> Result<Vec<Vec<u8>>> {
-            Ok(ends(&lab, index)?.fragments(5_000, &payload(mark), SIZE, 7))
+        let of = |index: u16, mark: u8, id: u32| -> Result<Vec<Vec<u8>>> {
+            Ok(ends(&lab, index)?.fragments(5_000, &payload(mark), SIZE, id))
         };
 
         // The second client has no first fragment: its others aren't taken for the first one's.
-        let (own, foreign) = (of(0, 1)?, of(1, 2)?);
+        let (own, foreign) = (of(0, 1, 7)?, of(1, 2, 7)?);
         senders[0].send(&own[0])?;
         foreign[1..].iter().try_for_each(|frame| senders[1].send(frame))?;
         own[1..].iter().try_for_each(|frame| senders[0].send(frame))?;
@@ -141,8 +141,9 @@ fn s14_fragments_of_two_clients_never_mix() {
         inside.wait_for(SOON, |frame| frame.contains(&own[3][62..]))?;
         assert_eq!(arrived(&inside, &[2; 8]), 0, "a stranger's fragments");
 
-        // The same identification, port and places, in turns.
-        for (one, other) in of(0, 3)?.iter().zip(&of(1, 4)?) {
+        // The same identification, port and places, in turns. Not the one of before: the second client's
+        // fragments still wait for their first one.
+        for (one, other) in of(0, 3, 8)?.iter().zip(&of(1, 4, 8)?) {
             senders[0].send(one)?;
             senders[1].send(other)?;
         }
