@@ -20,6 +20,9 @@ fn with_ipv6(lab: &mut Lab<'_>) -> Result<()> {
     lab.daemon.alter(|| {
         net.host.ip(&format!("addr add {GATEWAY}/64 dev br0 nodad"))?;
         for (index, container) in net.containers.iter().enumerate() {
+            for interface in ["all", "eth0"] {
+                container.ns.sysctl(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
+            }
             container.ns.ip(&format!("addr add fd17::{}/64 dev eth0 nodad", index + 2))?;
             container.ns.ip(&format!("-6 route add default via {GATEWAY}"))?;
         }
