@@ -18,7 +18,7 @@ mod pieces;
 mod window;
 
 use apply::{drop_packet, pass};
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use maps::Kernel;
 use publisher_common::decide::to_container::Extended;
 use publisher_common::decide::{Answer, Stop, to_client, to_container};
@@ -59,6 +59,11 @@ pub fn container_bridge(context: TcContext) -> i32 {
 /// [`container_veth`] or [`container_bridge`] goes on.
 #[classifier]
 pub fn slow_lane(context: TcContext) -> i32 {
+    // What the host says there by itself (listener reports, where it forwards) is nobody's loss.
+    // SAFETY: the kernel hands a valid __sk_buff to a classifier.
+    if unsafe { (*context.skb.skb).mark } == 0 {
+        return TC_ACT_SHOT as i32;
+    }
     let action = lane::from_end(&context);
     if action == pass() { drop_packet(Reason::HelperFailed) } else { action }
 }

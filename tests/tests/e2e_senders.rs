@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use publisher_tests::case;
+use publisher_tests::drops::drops;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
 use publisher_tests::topology::{Options, host};
@@ -207,4 +208,21 @@ fn g3_tcp_over_an_uplink_that_narrows() {
 #[test]
 fn g4_tcp_that_may_be_fragmented_over_an_uplink_that_narrows() {
     tcp_over_an_uplink_that_narrows(false);
+}
+
+/// A host that forwards reports its groups on every interface: nothing of ours is lost by that.
+#[test]
+fn g4_a_forwarding_host_loses_nothing_on_the_slow_lane() {
+    case::run(|case| {
+        let mut lab = Lab::simple(case)?;
+        lab.daemon.alter(|| lab.net.host.sysctl("ipv6/conf/all/forwarding", "1"))?;
+        let talk = Talk::start(&lab)?;
+        talk.server.set_option(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, NEVER_DISCOVER)?;
+        talk.reply(1_472)?;
+        // Longer than the kernel waits before its first reports.
+        std::thread::sleep(Duration::from_millis(1_500));
+        talk.reply(1_472)?;
+        assert_eq!(drops(&lab.daemon)?, [].into());
+        Ok(())
+    });
 }
