@@ -71,7 +71,8 @@ fn tcp_and_udp_reach_a_container(case: &Case, version: Version) -> Result<()> {
         again = page(net.client());
     }
     ensure!(again?.contains("hello from the container"));
-    ensure!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
+    // A SYN that is lost in between comes again after a second.
+    ensure!(start.elapsed() < Duration::from_millis(2_200), "took {:?}", start.elapsed());
     Ok(())
 }
 
