@@ -24,6 +24,9 @@ use publisher_common::layout::FragmentKey;
 const COPIES: u32 = 2_048;
 /// Copies of one datagram: as many fragments as 65,535 bytes make on a link of 1,500 bytes, and more.
 const SLOTS: u32 = 64;
+/// Slots that are tried for a copy: another CPU may have taken the first. Few, since the kernel copies a
+/// whole value before it finds that the slot is taken.
+const TRIES: u32 = 4;
 /// Longest fragment that is kept, from its IPv6 header on.
 const LONGEST: usize = 2_048;
 /// Nanoseconds that they are kept for at most; RFC 6146 §4 asks for 2 seconds (FRAGMENT_MIN).
@@ -39,7 +42,8 @@ pub struct Waiting {
     since: u64,
     /// First half of their keys; never 0.
     number: u32,
-    reserved: u32,
+    /// Slots that are taken, at least.
+    count: u32,
 }
 
 /// Which copy.
@@ -71,6 +75,13 @@ static COPY_ROOM: PerCpuArray<Copied> = PerCpuArray::with_max_entries(1, 0);
 #[inline(never)]
 pub fn keep<const L2: usize>(context: &TcContext) {
     let Some(work) = maps::workspace() else { return };
+    let Some(waiting) = waiting(work.fragment_key()) else { return };
+    // SAFETY: the value stays allocated for as long as the program runs; other CPUs that write it at the
+    // same time cost a try.
+    let Waiting { number, count, .. } = unsafe { *waiting };
+    if count >= SLOTS {
+        return;
+    }
     let Some(room) = COPY_ROOM.get_ptr_mut(0) else { return };
     // SAFETY: the kernel hands a valid __sk_buff to a classifier.
     let length = unsafe { (*context.skb.skb).len }.wrapping_sub(L2 as u32);
@@ -84,30 +95,29 @@ pub fn keep<const L2: usize>(context: &TcContext) {
     if failed != 0 {
         return;
     }
-    let number = number_of(work.fragment_key());
-    for slot in 0..SLOTS {
+    for slot in count..count + TRIES {
         if put(number, slot, room) {
+            // SAFETY: as above.
+            unsafe { (*waiting).count = slot + 1 };
             return;
         }
     }
 }
 
-/// The number of a datagram's copies.
+/// What is known of a datagram's copies; none yet, if it is new.
 #[inline(never)]
-fn number_of(key: &FragmentKey) -> u32 {
+fn waiting(key: &FragmentKey) -> Option<*mut Waiting> {
     // SAFETY: the helpers have no preconditions.
     let (now, random) = unsafe { (bpf_ktime_get_ns(), bpf_get_prandom_u32()) };
-    if let Some(known) = WAITING.get_ptr(key) {
-        // SAFETY: the value stays allocated for as long as the program runs.
-        let Waiting { since, number, .. } = unsafe { *known };
-        if now.wrapping_sub(since) < KEPT {
-            return number;
+    if let Some(known) = WAITING.get_ptr_mut(key) {
+        // SAFETY: as in `keep`.
+        if now.wrapping_sub(unsafe { (*known).since }) < KEPT {
+            return Some(known);
         }
     }
-    let number = random | 1;
-    let waiting = Aligned(Waiting { since: now, number, reserved: 0 });
+    let waiting = Aligned(Waiting { since: now, number: random | 1, count: 0 });
     let _ = WAITING.insert(key, &waiting.0, u64::from(BPF_ANY));
-    number
+    WAITING.get_ptr_mut(key)
 }
 
 #[inline(never)]
@@ -123,8 +133,8 @@ pub fn release(context: &TcContext) {
     let Some(work) = maps::workspace() else { return };
     let key = work.fragment_key();
     let Some(known) = WAITING.get_ptr(key) else { return };
-    // SAFETY: as in `number_of`.
-    let Waiting { since, number, .. } = unsafe { *known };
+    // SAFETY: as in `keep`.
+    let Waiting { since, number, count } = unsafe { *known };
     let _ = WAITING.remove(key);
     // SAFETY: the helper has no preconditions.
     if unsafe { bpf_ktime_get_ns() }.wrapping_sub(since) >= KEPT {
@@ -133,9 +143,10 @@ pub fn release(context: &TcContext) {
     // SAFETY: as in `keep`.
     let mark = unsafe { (*context.skb.skb).mark };
     for slot in 0..SLOTS {
-        if !send_for(context, number, slot) {
+        if slot >= count {
             break;
         }
+        send_for(context, number, slot);
     }
     // SAFETY: as in `keep`.
     unsafe {
@@ -145,16 +156,17 @@ pub fn release(context: &TcContext) {
 }
 
 #[inline(never)]
-fn send_for(context: &TcContext, number: u32, slot: u32) -> bool {
+fn send_for(context: &TcContext, number: u32, slot: u32) {
+    // Others may have taken its place since.
     if COPIED.get_ptr(CopyKey { number, slot }).is_none() {
-        return false;
+        return;
     }
     // SAFETY: as in `keep`; the helper clones the packet, and no pointer into it is kept.
     unsafe {
         let skb = context.skb.skb;
         (*skb).mark = number;
         (*skb).tc_index = CLONE | slot;
-        bpf_clone_redirect(skb.cast(), (*skb).ifindex, u64::from(BPF_F_INGRESS)) == 0
+        bpf_clone_redirect(skb.cast(), (*skb).ifindex, u64::from(BPF_F_INGRESS));
     }
 }
 
@@ -174,7 +186,7 @@ fn fill_slot<const L2: usize>(context: &TcContext, slot: u32) {
     // SAFETY: as in `keep`.
     let key = CopyKey { number: unsafe { (*skb).mark }, slot };
     let Some(found) = COPIED.get_ptr(key) else { return };
-    // SAFETY: as in `number_of`.
+    // SAFETY: as in `keep`.
     let length = unsafe { (*found).length } as u32;
     let Some(length) = bounded(length, LONGEST) else { return };
     // SAFETY: as in `keep`; the helper reads `length` bytes, which are there.

@@ -4,7 +4,8 @@
 //!
 //! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
-//! [`container_bridge`], the end of the slow lane [`slow_lane`]. All sit at tc ingress, as tcx or clsact programs.
+//! [`container_bridge`], the end of the slow lane [`slow_lane`]. All sit at tc ingress, as tcx or clsact
+//! programs.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "the classifier macro drops its function's documentation")]
