@@ -123,6 +123,13 @@ fn s14_shuffled_repeated_and_overlapping_fragments() {
         send(client, &frames(14), &[1, 1, 2, 0, 1, 3, 4])?;
         server.wait_for(&payload(14)).context("repeated before the first one")?;
 
+        // As many as wait for one datagram at most, backwards.
+        let long = vec![15; 63 * 1_000 + 1];
+        let mut parts = ends.fragments(5_000, &long, 1_000, 15);
+        parts.reverse();
+        send(client, &parts, &(0..parts.len()).collect::<Vec<_>>())?;
+        server.wait_for(&long).context("64 fragments backwards")?;
+
         // One that overlaps: nothing of this datagram must arrive whole.
         let mut overlapping = frames(4);
         let foreign = ends.fragments(5_000, &payload(5), 1_000, 4);
@@ -134,7 +141,7 @@ fn s14_shuffled_repeated_and_overlapping_fragments() {
         send(client, &frames(6), &[0, 1, 2, 3, 4])?;
         server.wait_for(&payload(6)).context("after the overlap")?;
         let seen = server.seen();
-        ensure!(seen.len() == 9, "{} datagrams arrived", seen.len());
+        ensure!(seen.len() == 10, "{} datagrams arrived", seen.len());
         let drops = lab.daemon.entries(&["drops"])?;
         let count = |name: &str| {
             drops.iter().find(|it| it["reason"] == name).and_then(|it| it["count"].as_u64())

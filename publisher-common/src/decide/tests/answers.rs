@@ -3,6 +3,7 @@
 use super::error_contents::sum;
 use super::packets::{from_client, from_target, reseal};
 use super::*;
+use crate::decide::Answer;
 use crate::layout::{ForwardKey, ReplyKey};
 use crate::native::{from_container, from_uplink};
 use crate::packet::Arrival;
@@ -51,6 +52,17 @@ pub(super) fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8,
     assert_eq!(sum(&bytes[20..]), 0xffff, "ICMP checksum");
     let second = u32::from_be_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]);
     (bytes[20], bytes[21], second)
+}
+
+/// A program hands them on as numbers.
+#[test]
+fn every_answer_has_a_number_that_leads_back() {
+    for stop in [Stop::TimeExceeded, Stop::TooBig, Stop::RoutingHeader, Stop::SourceRoute] {
+        let answer = stop.answer().expect("an answer");
+        assert_eq!(Answer::from_number(answer as u32), Some(answer));
+    }
+    assert_eq!(Answer::from_number(4), None);
+    assert_eq!(Stop::Pass.answer().or(Stop::Hold.answer()), None);
 }
 
 #[test]
