@@ -4,13 +4,17 @@
 //! session that isn't established can be derived again instead of stored, and so that a client
 //! keeps its alias for as long as the key is kept.
 
-use crate::layout::{Config, ForwardKey};
+use crate::layout::{Config, ForwardKey, config_flags};
 use zerocopy::FromZeros;
 
 /// Candidates that a flow has, in the order of preference.
 pub const CANDIDATES: u32 = 16;
-/// Aliases that a client may be given: its home and the next ones.
-const ALIASES: u32 = 4;
+/// Up to here, the alias is to be the client's alone.
+pub const OWN: u32 = 8;
+/// Up to here, it is to be its /64's alone; after that it may be anybody's.
+pub const NEIGHBOURS: u32 = 12;
+/// Aliases that the clients of a /64 are given when it has had its share: so many from the /64's home on.
+const SPREAD: u32 = 64;
 
 /// An alias and a port that a flow could be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,8 @@ pub struct Candidates {
     pool: u32,
     /// Where in the pool the client is at home.
     home: u32,
+    /// Where its /64 is.
+    prefix_home: u32,
     /// Host bits of the pool; 0 for gateway mode.
     mask: u32,
     /// The gateway address in gateway mode.
@@ -48,9 +54,12 @@ impl Candidates {
     #[inline(always)]
     #[must_use]
     pub fn of_pool(config: &Config, flow: &ForwardKey) -> Self {
+        let home = siphash(&config.key, &flow.client, u64::from(flow.scope)) as u32;
+        let prefix_home = siphash(&config.key, &prefix(&flow.client), u64::from(flow.scope)) as u32;
         Self {
             pool: u32::from_be_bytes(config.pool),
-            home: siphash(&config.key, &flow.client, u64::from(flow.scope)) as u32,
+            home: if config.has(config_flags::ALIAS_PER_PREFIX) { prefix_home } else { home },
+            prefix_home,
             mask: !u32::from_be_bytes(config.pool_mask),
             gateway: [0; 4],
             seed: Self::seed(config, flow),
@@ -67,6 +76,7 @@ impl Candidates {
         Self {
             pool: 0,
             home: 0,
+            prefix_home: 0,
             mask: 0,
             gateway,
             seed: Self::seed(config, flow),
@@ -86,34 +96,52 @@ impl Candidates {
 
     /// Candidate number `index`, of [`CANDIDATES`].
     ///
-    /// The first eight walk the aliases with the client's own port and one chosen port each; the
-    /// rest are chosen ports on the same aliases. In gateway mode every port is chosen.
+    /// Up to [`OWN`] they walk the aliases from the client's home on, with its own port and a chosen one
+    /// each; up to [`NEIGHBOURS`] they are chosen ports on the aliases of its /64; then chosen ports
+    /// anywhere in the pool. In gateway mode every port is chosen.
     #[inline(always)]
     #[must_use]
     pub fn get(&self, index: u32) -> Candidate {
-        let (step, attempt) = if index < 2 * ALIASES {
-            (index / 2, index % 2)
-        } else {
-            (index % ALIASES, index / ALIASES)
-        };
+        let chosen = self.chosen_port(index);
         if self.mask == 0 {
-            return Candidate { alias: self.gateway, port: self.chosen_port(index) };
+            return Candidate { alias: self.gateway, port: chosen };
         }
+        let place = if index < OWN {
+            self.home.wrapping_add(index / 2)
+        } else {
+            // The low bits of the mixed hash, whose high ones choose the port.
+            let mixed = self.mixed(index) as u32;
+            let spread = if index < NEIGHBOURS { SPREAD } else { u32::MAX };
+            self.prefix_home.wrapping_add(mixed % spread)
+        };
         // Neither the first nor the last address of the pool: they look like a network's own.
         let hosts = self.mask.wrapping_sub(1);
-        let offset = if hosts == 0 { 0 } else { (self.home.wrapping_add(step)) % hosts + 1 };
+        let offset = if hosts == 0 { 0 } else { place % hosts + 1 };
         let alias = (self.pool | offset).to_be_bytes();
-        let kept = attempt == 0 && self.client_port != [0, 0];
-        Candidate { alias, port: if kept { self.client_port } else { self.chosen_port(index) } }
+        let kept = index < OWN && index.is_multiple_of(2) && self.client_port != [0, 0];
+        Candidate { alias, port: if kept { self.client_port } else { chosen } }
+    }
+
+    /// An odd multiplier spreads the attempts, a shift its high bits over the low ones.
+    #[inline(always)]
+    const fn mixed(&self, index: u32) -> u64 {
+        let product = self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        product ^ product >> 29
     }
 
     #[inline(always)]
     fn chosen_port(&self, index: u32) -> [u8; 2] {
-        // An odd multiplier spreads the attempts; the product's high bits choose the port.
-        let mixed = self.seed.wrapping_add(u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let offset = ((mixed >> 32) * u64::from(self.count)) >> 32;
+        let offset = ((self.mixed(index) >> 32) * u64::from(self.count)) >> 32;
         self.first.wrapping_add(offset as u16).to_be_bytes()
     }
+}
+
+/// The first 64 bits of an address; the rest is 0.
+#[inline(always)]
+#[must_use]
+pub const fn prefix(address: &[u8; 16]) -> [u8; 16] {
+    let upper = u128::from_be_bytes(*address) >> 64 << 64;
+    upper.to_be_bytes()
 }
 
 /// SipHash-1-3 of an address and a number.

@@ -1,11 +1,13 @@
 //! Why a packet was dropped.
 
+use zerocopy::FromZeros;
+
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $text:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:tt, $text:literal;)+) => {
         /// Why a packet was dropped. Each has a counter of its own; nothing is dropped silently.
         ///
         /// The numbers are indices of the map of counters: they are never reused.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, FromZeros)]
         #[repr(u32)]
         pub enum Reason {
             $($(#[doc = $doc])+ $name = $number,)+
@@ -86,6 +88,16 @@ reasons! {
     TooBig = 25, "too_big";
     /// An ICMP error of the host's own that wasn't sent, after many others (RFC 4443 §2.4).
     AnswerSuppressed = 26, "answer_suppressed";
+    /// A new session of a client that the access rules keep out.
+    Denied = 27, "denied";
+    /// A new session of a publication that has as many as it may have.
+    SessionLimit = 28, "session_limit";
+    /// A new session of a client whose /64 has as many as it may have.
+    SourceLimit = 29, "source_limit";
+    /// A new session of a publication that has opened as many in this second as it may.
+    Rate = 30, "rate";
+    /// A new session of a client whose /64 has opened as many in this second as it may.
+    SourceRate = 31, "source_rate";
 }
 
 #[cfg(test)]

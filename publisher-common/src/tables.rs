@@ -2,8 +2,9 @@
 
 use crate::decide::Way;
 use crate::layout::{
-    Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, Publication,
-    PublicationKey, ReplyKey, Reverse, Transient, Uplink,
+    AccessKey, Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, Publication,
+    PublicationKey, RateKey, Record, ReplyKey, Reverse, Rule, Source, SourceKey, Transient, Uplink,
+    Use, Window,
 };
 
 /// Access to the maps.
@@ -26,6 +27,8 @@ pub trait Tables {
     fn uplink(&self, ifindex: u32) -> Option<&Uplink>;
     /// Whom an alias stands for.
     fn alias(&self, address: &[u8; 4]) -> Option<&Alias>;
+    /// What the longest matching rule says about a client.
+    fn access(&self, key: &AccessKey) -> Option<Rule>;
     /// Whether the host has a socket that a packet of this flow would reach: a connection, a listener, or
     /// for UDP a bound socket.
     fn has_socket(&self, flow: &ForwardKey) -> bool;
@@ -41,6 +44,13 @@ pub trait Tables {
     /// A session that isn't established.
     fn transient(&mut self, class: Class, key: &ReplyKey) -> Option<&mut Transient>;
 
+    /// What a publication has, by its number.
+    fn usage(&mut self, publication: u32) -> Option<&mut Use>;
+    /// What a /64 has.
+    fn source(&mut self, key: &SourceKey) -> Option<&mut Source>;
+    /// New sessions of a publication and a /64.
+    fn rate(&mut self, key: &RateKey) -> Option<&mut Window>;
+
     /// A datagram of which fragments have come.
     fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram>;
 
@@ -53,6 +63,14 @@ pub trait Tables {
     fn insert_transient(&mut self, class: Class, key: &ReplyKey, value: &Transient) -> bool;
     /// Binds an alias; `false` where it is bound or the table is full.
     fn insert_alias(&mut self, address: &[u8; 4], value: &Alias) -> bool;
+    /// Notes a /64; `false` where it is noted or the table is full.
+    fn insert_source(&mut self, key: &SourceKey, value: &Source) -> bool;
+    /// Starts to count new sessions. The table is an LRU: it is never full.
+    fn insert_rate(&mut self, key: &RateKey, value: &Window);
+    /// Adds to a number that all CPUs change, and wraps around.
+    fn add(number: &mut u64, what: u64);
+    /// Writes to the session log, if that has room.
+    fn log(&mut self, record: &Record);
 
     /// Adds a datagram where there is none of that key. The table is an LRU: it is never full.
     fn insert_datagram(&mut self, way: Way, key: &FragmentKey, value: &Datagram);

@@ -8,6 +8,7 @@
 //! programs.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "the classifier macro drops its function's documentation")]
 
 mod apply;

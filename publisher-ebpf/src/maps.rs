@@ -5,16 +5,19 @@
 use crate::icmp::Chunk;
 use crate::window::Aligned;
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, bpf_sock, bpf_sock_tuple},
+    bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock, bpf_sock_tuple},
     helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie},
     programs::TcContext,
 };
 use core::mem::size_of;
 use publisher_common::{
     decide::{Way, Workspace, errors::ErrorWorkspace},
-    layout::{self, Class, Datagram, ForwardKey, FragmentKey, LocalKey, PublicationKey, ReplyKey},
+    layout::{
+        self, AccessKey, Class, Datagram, ForwardKey, FragmentKey, LocalKey, PublicationKey,
+        RateKey, Record, ReplyKey, Rule, Source, SourceKey, Use, Window,
+    },
     rate::Bucket,
     reason::Reason,
     tables::Tables,
@@ -42,10 +45,10 @@ static FORWARD: HashMap<ForwardKey, layout::Forward> =
 static REVERSE: HashMap<ReplyKey, layout::Reverse> = HashMap::with_max_entries(layout::SESSIONS, 0);
 #[map]
 static HALF_OPEN: LruHashMap<ReplyKey, layout::Transient> =
-    LruHashMap::with_max_entries(layout::TRANSIENTS, 0);
+    LruHashMap::with_max_entries(layout::HALF_OPEN, 0);
 #[map]
 static CLOSING: LruHashMap<ReplyKey, layout::Transient> =
-    LruHashMap::with_max_entries(layout::TRANSIENTS, 0);
+    LruHashMap::with_max_entries(layout::CLOSING, 0);
 #[map]
 static ALIASES: HashMap<[u8; 4], layout::Alias> = HashMap::with_max_entries(layout::SESSIONS, 1);
 #[map]
@@ -56,6 +59,18 @@ static FRAGMENTS_OUT: LruHashMap<FragmentKey, Datagram> =
     LruHashMap::with_max_entries(layout::DATAGRAMS, 0);
 #[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::DROP_COUNTERS, 0);
+#[map]
+static ACCESS: LpmTrie<AccessKey, Rule> = LpmTrie::with_max_entries(layout::RULES, 1);
+#[map]
+static USES: HashMap<u32, Use> = HashMap::with_max_entries(layout::PUBLICATIONS, 1);
+#[map]
+static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::SESSIONS, 1);
+#[map]
+static RATES: LruHashMap<RateKey, Window> = LruHashMap::with_max_entries(layout::RATES, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENT_BYTES, 0);
+#[map]
+static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room that decisions need beside the stack; not pinned, nothing in it outlives a packet.
 #[map]
@@ -184,6 +199,11 @@ impl Tables for Kernel<'_> {
         shared(ALIASES.get_ptr_mut(address)).map(|value| &*value)
     }
 
+    #[inline(always)]
+    fn access(&self, key: &AccessKey) -> Option<Rule> {
+        ACCESS.get(&Aligned(lpm_trie::Key::new(AccessKey::BITS, *key)).0).copied()
+    }
+
     #[inline(never)]
     fn has_socket(&self, flow: &ForwardKey) -> bool {
         // The IPv6 arm of bpf_sock_tuple: addresses, then ports, in network order.
@@ -248,6 +268,55 @@ impl Tables for Kernel<'_> {
             Class::HalfOpen => HALF_OPEN.get_ptr_mut(key),
             Class::Closing => CLOSING.get_ptr_mut(key),
         })
+    }
+
+    #[inline(always)]
+    fn usage(&mut self, publication: u32) -> Option<&mut Use> {
+        shared(USES.get_ptr_mut(publication))
+    }
+
+    #[inline(always)]
+    fn source(&mut self, key: &SourceKey) -> Option<&mut Source> {
+        shared(SOURCES.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn rate(&mut self, key: &RateKey) -> Option<&mut Window> {
+        shared(RATES.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn insert_source(&mut self, key: &SourceKey, value: &Source) -> bool {
+        SOURCES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn insert_rate(&mut self, key: &RateKey, value: &Window) {
+        let _ = RATES.insert(key, value, u64::from(BPF_NOEXIST));
+    }
+
+    #[inline(always)]
+    fn add(number: &mut u64, what: u64) {
+        // SAFETY: it adds to the eight bytes that the reference is to, and does nothing else. The
+        // target has no `fetch_add`: Linux 5.10 can't return what was there before.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({number} + 0) += {what}",
+                number = in(reg) number,
+                what = in(reg) what,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn log(&mut self, record: &Record) {
+        // The daemon looks at the buffer by itself: waking it would cost each connection.
+        if EVENTS.output::<Record>(record, u64::from(BPF_RB_NO_WAKEUP)).is_err()
+            && let Some(lost) = shared(EVENTS_LOST.get_ptr_mut(0))
+        {
+            *lost += 1;
+        }
     }
 
     #[inline(always)]

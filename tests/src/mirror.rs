@@ -119,7 +119,7 @@ impl Mirror {
         let directory =
             PathBuf::from(format!("/sys/fs/bpf/pubt-mirror-{}-{number}", std::process::id()));
         // The LRU tables are never full in these tests: which entry goes is the kernel's choice.
-        let capacities = Capacities { sessions: SESSIONS, transients: 8_192 };
+        let capacities = Capacities { sessions: SESSIONS, half_open: 8_192, closing: 8_192 };
         let mut datapath = Datapath::open(&directory, &capacities)?;
         let native = tables(devices);
         fill(&mut datapath, &native)?;

@@ -9,7 +9,7 @@ const BUDGET: u64 = 200_000;
 #[test]
 fn programs_load_within_their_budget() {
     let directory = PathBuf::from(format!("/sys/fs/bpf/pubt-budget-{}", std::process::id()));
-    let capacities = Capacities { sessions: 1024, transients: 1024 };
+    let capacities = Capacities { sessions: 1024, half_open: 1024, closing: 1024 };
     let datapath = Datapath::open(&directory, &capacities).expect("the datapath loads");
     let statistics = datapath.statistics();
     datapath.uninstall().expect("pins are removed");

@@ -4,8 +4,12 @@
 //! UDP by a packet of the client's that follows a reply: a spoofed source can do neither. A TCP
 //! session that was reset goes back to established when other packets follow (RFC 6146 §3.5.2.2).
 
-use super::{Workspace, close};
-use crate::layout::{Class, ForwardKey, ReplyKey, State, Timeouts, session_flags};
+use super::state::{Side, Signal, Timer, step};
+use super::{Decision, Stop, Workspace, access, close};
+use crate::alias::prefix;
+use crate::layout::{
+    Class, ForwardKey, ReplyKey, State, Timeouts, config_flags, record_kind, session_flags,
+};
 use crate::tables::Tables;
 use crate::wire::{protocol, tcp_flags};
 
@@ -42,29 +46,63 @@ pub(super) fn is_live<T: Tables>(
 
 /// The client has sent a packet of the session `work.reply`, which isn't established.
 #[inline(always)]
-pub(super) fn client_sent<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
+pub(super) fn client_sent<T: Tables>(
+    class: Class,
+    work: &mut Workspace,
+    tables: &mut T,
+) -> Decision<()> {
     let Workspace { flow: _, reply, transport, arrival, route, .. } = work;
-    let Some(entry) = tables.transient(class, reply) else { return };
-    entry.last_seen = arrival.now;
-    entry.sent.count(arrival);
-    route.link = entry.session.link.index;
-    route.number = entry.sent.packets as u16;
+    let Some(entry) = tables.transient(class, reply) else { return Ok(()) };
     let replied = entry.session.flags & session_flags::REPLIED != 0;
-    let reset = transport.has(tcp_flags::RST);
-    let promoted = match class {
-        Class::HalfOpen if transport.protocol == protocol::UDP => replied,
-        Class::HalfOpen => {
+    let proof = match transport.protocol {
+        protocol::UDP => replied,
+        _ => {
             replied
-                && !reset
-                && transport.flags & (tcp_flags::ACK | tcp_flags::SYN) == tcp_flags::ACK
+                && transport.flags & (tcp_flags::ACK | tcp_flags::SYN | tcp_flags::RST)
+                    == tcp_flags::ACK
                 && transport.acknowledgment == entry.session.container_isn.wrapping_add(1)
         }
-        Class::Closing => entry.session.state == State::TRANS && !reset,
     };
-    if promoted {
+    let is_opening = entry.session.state == State::V6_INIT;
+    let signal = if is_opening && proof { Signal::Proof } else { Signal::of(transport.flags) };
+    let next = step(entry.session.state, Side::Client, signal);
+    entry.sent.count(arrival);
+    if next.timer != Timer::Kept || transport.protocol == protocol::UDP {
+        entry.last_seen = arrival.now;
+    }
+    route.link = entry.session.link.index;
+    route.number = entry.sent.packets as u16;
+    if next.state != State::ESTABLISHED {
+        return Ok(());
+    }
+    if is_opening && let Some(reason) = access::over_limit(work, tables) {
+        // Its SYN came while there was still room. The container goes on waiting for this ACK.
+        tables.remove_transient(class, &work.reply);
+        return Err(Stop::Drop(reason));
+    }
+    promote(class, work, tables);
+    Ok(())
+}
+
+/// The container has sent a packet of the session `work.reply`, which isn't established.
+#[inline(never)]
+pub(super) fn container_sent<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
+    let Workspace { reply, transport, arrival, .. } = work;
+    let Some(entry) = tables.transient(class, reply) else { return };
+    entry.received.count(arrival);
+    let session = &mut entry.session;
+    let both = tcp_flags::SYN | tcp_flags::ACK;
+    let answers = transport.protocol == protocol::UDP || transport.flags & both == both;
+    if session.state == State::V6_INIT && answers {
+        session.container_isn = transport.sequence;
+        session.flags |= session_flags::REPLIED;
+    }
+    let next = step(session.state, Side::Container, Signal::of(transport.flags));
+    if next.timer != Timer::Kept || transport.protocol == protocol::UDP {
+        entry.last_seen = arrival.now;
+    }
+    if next.state == State::ESTABLISHED {
         promote(class, work, tables);
-    } else if reset && class == Class::HalfOpen {
-        tables.remove_transient(class, reply);
     }
 }
 
@@ -94,20 +132,47 @@ pub(super) fn promote<T: Tables>(class: Class, work: &mut Workspace, tables: &mu
         return;
     }
     tables.remove_transient(class, reply);
+    let publication = forward.session.publication.index;
+    access::count_up(publication, work, tables);
     bind_alias(work, tables);
+    let kind = if class == Class::HalfOpen { record_kind::OPENED } else { record_kind::RESUMED };
+    log(kind, work, tables);
 }
 
-/// Binds the session's alias to its client, so that no other is given it while others are free.
+/// Writes the session that has just been established to the session log.
+#[inline(always)]
+fn log<T: Tables>(kind: u8, work: &mut Workspace, tables: &mut T) {
+    let Workspace { flow, reply, arrival, forward, reverse, record, .. } = work;
+    record.sent = forward.usage;
+    record.received = reverse.usage;
+    record.forward = *flow;
+    record.at = arrival.now;
+    record.reply = *reply;
+    record.publication = forward.session.publication;
+    record.created = forward.session.created;
+    record.uplink = forward.session.uplink;
+    record.kind = kind;
+    tables.log(record);
+}
+
+/// Binds the session's alias to its client, or to the client's /64 where that has had its share, so that
+/// no other is given it while others are free.
 #[inline(always)]
 fn bind_alias<T: Tables>(work: &mut Workspace, tables: &mut T) {
+    let alone = access::may_bind(work, tables);
     let Workspace { flow, reply, arrival, alias, .. } = work;
-    if !tables.config().is_some_and(|config| config.is_alias(reply.alias)) {
+    let Some(config) = tables.config() else { return };
+    if !config.is_alias(reply.alias) {
         return;
     }
-    alias.client = flow.client;
+    let whole_prefix = !alone || config.has(config_flags::ALIAS_PER_PREFIX);
+    alias.client = if whole_prefix { prefix(&flow.client) } else { flow.client };
     alias.scope = flow.scope;
     alias.created = arrival.now;
     alias.last_seen = arrival.now;
+    alias.whole_prefix = u8::from(whole_prefix);
     // Where another client was faster, the two share the alias, with ports kept apart.
-    let _ = tables.insert_alias(&reply.alias, alias);
+    if tables.insert_alias(&reply.alias, alias) {
+        access::count_alias(work, tables);
+    }
 }

@@ -11,8 +11,6 @@ use crate::layout::{Class, Datagram, FragmentKey, RANGES, Range, ReplyKey};
 use crate::reason::Reason;
 use crate::tables::Tables;
 
-/// Seconds that the fragments of a datagram may be apart: at least 2 (RFC 6146 §4, FRAGMENT_MIN).
-const APART: u32 = 5;
 /// Longest payload of an IPv4 datagram.
 const LONGEST: u32 = 65_515;
 
@@ -51,8 +49,9 @@ pub(super) fn begin<T: Tables>(
     if !extras.fragment.more {
         return Ok(());
     }
+    let apart = apart(tables);
     if let Some(known) = tables.datagram(way, fragment_key) {
-        if known.forward.same(flow) && arrival.now.wrapping_sub(known.last_seen) <= APART {
+        if known.forward.same(flow) && arrival.now.wrapping_sub(known.last_seen) <= apart {
             return admit(known, 0, length, true);
         }
         tables.remove_datagram(way, fragment_key);
@@ -71,9 +70,16 @@ pub(super) fn begin<T: Tables>(
 #[inline(always)]
 pub(super) fn is_known<T: Tables>(way: Way, work: &Workspace, tables: &mut T) -> bool {
     let Workspace { fragment_key, arrival, .. } = work;
+    let apart = apart(tables);
     tables
         .datagram(way, fragment_key)
-        .is_some_and(|known| arrival.now.wrapping_sub(known.last_seen) <= APART)
+        .is_some_and(|known| arrival.now.wrapping_sub(known.last_seen) <= apart)
+}
+
+/// Seconds that the fragments of a datagram may be apart (RFC 6146 §4, FRAGMENT_MIN).
+#[inline(always)]
+fn apart<T: Tables>(tables: &T) -> u32 {
+    tables.config().map_or(0, |config| config.timeouts.fragments)
 }
 
 /// A later fragment, of `length` bytes: `work.datagram` says where it goes. `Stop::Pass` where its
@@ -87,8 +93,9 @@ pub(super) fn follow<T: Tables>(
 ) -> Decision<()> {
     let Workspace { fragment_key, datagram, extras, arrival, .. } = work;
     let fragment = extras.fragment;
+    let apart = apart(tables);
     let Some(known) = tables.datagram(way, fragment_key) else { return Err(Stop::Pass) };
-    if arrival.now.wrapping_sub(known.last_seen) > APART {
+    if arrival.now.wrapping_sub(known.last_seen) > apart {
         return Err(Stop::Pass);
     }
     check(fragment.more, fragment.offset, length)?;

@@ -4,6 +4,7 @@
 //! to client: [`to_client::decide`], and [`errors::from_container`] for ICMP. A packet that is
 //! nobody's but the host's is [`Stop::Pass`], and nothing has been changed by then.
 
+mod access;
 mod close;
 pub mod errors;
 mod establish;
@@ -11,6 +12,7 @@ mod extension;
 mod fragments;
 mod open;
 mod options;
+pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod to_client;
@@ -47,6 +49,8 @@ pub enum Stop {
     RoutingHeader,
     /// It is ours, and is dropped; its sender is told [`Answer::SourceRoute`].
     SourceRoute,
+    /// It is ours, and is dropped; its sender is told [`Answer::Exhausted`].
+    Exhausted,
 }
 
 impl Stop {
@@ -60,6 +64,7 @@ impl Stop {
             Self::TooBig => Some(Answer::TooBig),
             Self::RoutingHeader => Some(Answer::RoutingHeader),
             Self::SourceRoute => Some(Answer::SourceRoute),
+            Self::Exhausted => Some(Answer::Exhausted),
             Self::Pass | Self::Hold | Self::Drop(_) => None,
         }
     }
@@ -79,6 +84,8 @@ pub enum Answer {
     RoutingHeader,
     /// To a container: an IPv4 source route isn't used up.
     SourceRoute,
+    /// To a client: no alias and port is left (RFC 6146 §3.5.1.1).
+    Exhausted,
 }
 
 impl Answer {
@@ -91,6 +98,7 @@ impl Answer {
             1 => Some(Self::TooBig),
             2 => Some(Self::RoutingHeader),
             3 => Some(Self::SourceRoute),
+            4 => Some(Self::Exhausted),
             _ => None,
         }
     }
@@ -104,6 +112,7 @@ impl Answer {
             Self::TooBig => Reason::TooBig,
             Self::RoutingHeader => Reason::RoutingHeader,
             Self::SourceRoute => Reason::Ipv4Options,
+            Self::Exhausted => Reason::Exhausted,
         }
     }
 }

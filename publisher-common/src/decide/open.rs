@@ -2,18 +2,15 @@
 //! or isn't ours.
 
 use super::to_container::{Route, check};
-use super::{Decision, Stop, Workspace, establish};
-use crate::alias::{CANDIDATES, Candidate, Candidates};
+use super::{Decision, Stop, Workspace, access, close, establish};
+use crate::alias::{CANDIDATES, Candidate, Candidates, NEIGHBOURS, OWN};
 use crate::layout::{
     Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Usage, address_scope,
-    link_flags, session_flags, source_mode, uplink_flags,
+    link_flags, record_kind, session_flags, source_mode, uplink_flags,
 };
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::wire::{protocol, tcp_flags};
-
-/// Candidates that may lie on another client's alias: the last half, when nothing else is left.
-const SHARED_FROM: u32 = CANDIDATES / 2;
 
 /// The publication that a flow asks for: of exactly its host address, then of all addresses.
 /// `None` where nothing is published, or the address isn't the host's own.
@@ -44,12 +41,11 @@ pub(super) fn publication<'a, T: Tables>(
 /// A client's packet whose session's link is gone: the session ends. A packet that can open a new
 /// one may do so; others are dropped, so that they never reach whoever has the address now.
 #[inline(always)]
-pub(super) fn after_link<T: Tables>(work: &Workspace, tables: &mut T) -> Decision<()> {
+pub(super) fn after_link<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     if work.transport.protocol == protocol::TCP && !work.transport.opens() {
         return Err(Stop::Drop(Reason::TargetGone));
     }
-    tables.remove_forward(&work.flow);
-    tables.remove_reverse(&work.reply);
+    close::remove(record_kind::TARGET_GONE, work, tables);
     Ok(())
 }
 
@@ -73,10 +69,7 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     }
     check(work)?;
     match found {
-        Some(class) if !again => {
-            establish::client_sent(class, work, tables);
-            return Ok(());
-        }
+        Some(class) if !again => return establish::client_sent(class, work, tables),
         Some(class) => tables.remove_transient(class, &work.reply),
         None => {}
     }
@@ -174,38 +167,75 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     transient.session.flags = if raw { session_flags::RAW_UPLINK } else { 0 };
     work.transient.sent.count(&work.arrival);
     work.route = Route { link: index, number: 0 };
-    for candidate in 0..CANDIDATES {
-        work.reply = candidate_key(work, candidate);
-        if take(candidate < SHARED_FROM, work, tables) {
-            return Ok(());
+    access::look(work, tables);
+    work.may_bind = access::may_bind(work, tables);
+    match search(work, tables) {
+        Place::Own => Ok(()),
+        Place::New => {
+            access::count_opened(work, tables);
+            Ok(())
         }
+        Place::Taken if work.may_open => Err(Stop::Exhausted),
+        Place::Taken => Err(Stop::Drop(work.refusal)),
     }
-    Err(Stop::Drop(Reason::Exhausted))
 }
 
-/// Opens the session under `work.reply`, if that is free; `alone` if the alias must not be another
-/// client's.
+/// Goes through the candidates up to the one under which the session is opened, or was before.
 #[inline(never)]
-fn take<T: Tables>(alone: bool, work: &mut Workspace, tables: &mut T) -> bool {
+fn search<T: Tables>(work: &mut Workspace, tables: &mut T) -> Place {
+    for candidate in 0..CANDIDATES {
+        work.reply = candidate_key(work, candidate);
+        work.candidate = candidate;
+        let place = take(work, tables);
+        if place != Place::Taken {
+            return place;
+        }
+    }
+    Place::Taken
+}
+
+/// What a candidate is to a client that opens a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Somebody else's.
+    Taken,
+    /// The client's own: its SYN was sent before.
+    Own,
+    /// It was free.
+    New,
+}
+
+/// Opens the session under `work.reply`, if that is free and the client may.
+#[inline(never)]
+fn take<T: Tables>(work: &mut Workspace, tables: &mut T) -> Place {
     let Workspace { flow, reply, transient, arrival, .. } = &*work;
-    // A SYN that is sent again finds its session here where the first tuple was taken.
     if let Some(entry) = tables.transient(Class::HalfOpen, reply)
         && entry.forward.same(flow)
         && entry.session.link == transient.session.link
     {
         entry.last_seen = arrival.now;
         entry.sent.count(arrival);
-        return true;
+        return Place::Own;
     }
-    let foreign = || {
-        let alias = tables.alias(&reply.alias);
-        alias.is_some_and(|alias| !flow.same_client(&alias.client, alias.scope))
-    };
-    if alone && foreign() {
-        return false;
-    }
-    is_free(reply, arrival.now, tables)
+    if work.may_open
+        && suits(work, tables)
+        && is_free(reply, arrival.now, tables)
         && tables.insert_transient(Class::HalfOpen, reply, transient)
+    {
+        Place::New
+    } else {
+        Place::Taken
+    }
+}
+
+/// Whether the client may be seen as the candidate's alias: its own or its /64's, one that nobody has
+/// yet, or in the end anybody's, with ports kept apart.
+#[inline(always)]
+fn suits<T: Tables>(work: &Workspace, tables: &T) -> bool {
+    match tables.alias(&work.reply.alias) {
+        Some(alias) => alias.is_of(&work.flow) || work.candidate >= NEIGHBOURS,
+        None => work.may_bind || work.candidate >= OWN,
+    }
 }
 
 /// Whether somebody on the other side of an uplink can have a source address (rule H12).

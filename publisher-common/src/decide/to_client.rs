@@ -6,9 +6,10 @@ mod size;
 mod unsummed;
 
 use super::extension::Fragment;
+use super::state::Side;
 use super::to_container::{Extended, segment_limit};
 use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
-use crate::layout::{Class, ReplyKey, State, Timeouts, session_flags};
+use crate::layout::{Class, ReplyKey, Timeouts, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -109,7 +110,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             entry.usage.count(arrival);
             work.flow = entry.forward.copied();
             if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
-                close::note(session_flags::CONTAINER_FIN, work, tables);
+                close::note(Side::Container, work, tables);
             }
             (session.link, uplink_of(session.uplink, session.flags))
         }
@@ -119,7 +120,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             let link = tables.link(session.link.index);
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
             check(bytes, work)?;
-            container_sent(class, work, tables);
+            establish::container_sent(class, work, tables);
             (session.link, uplink_of(session.uplink, session.flags))
         }
     };
@@ -223,26 +224,4 @@ fn find<T: Tables>(work: &mut Workspace, tables: &mut T) -> Option<Class> {
         }
     }
     None
-}
-
-/// The container has sent a packet of the session `work.reply`, which isn't established.
-#[inline(never)]
-fn container_sent<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) {
-    let Workspace { reply, transport, arrival, .. } = work;
-    let Some(entry) = tables.transient(class, reply) else { return };
-    entry.last_seen = arrival.now;
-    entry.received.count(arrival);
-    let session = &mut entry.session;
-    let both = tcp_flags::SYN | tcp_flags::ACK;
-    let answers = transport.protocol == protocol::UDP || transport.flags & both == both;
-    if class == Class::HalfOpen && answers {
-        session.container_isn = transport.sequence;
-        session.flags |= session_flags::REPLIED;
-    }
-    let reset = transport.has(tcp_flags::RST);
-    if class == Class::Closing && session.state == State::TRANS && !reset {
-        establish::promote(class, work, tables);
-    } else if class == Class::HalfOpen && reset {
-        tables.remove_transient(class, reply);
-    }
 }

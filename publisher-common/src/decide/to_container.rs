@@ -2,8 +2,9 @@
 
 use super::extension::{self, Obstacle, Progress};
 use super::fragments::{self, Way};
+use super::state::Side;
 use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
-use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit, session_flags};
+use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -112,7 +113,7 @@ pub fn decide<P: Packet, T: Tables>(
     if !established {
         open::by_client(work, tables)?;
     } else if ending || work.transport.has(tcp_flags::FIN | tcp_flags::RST) {
-        close::note(session_flags::CLIENT_FIN, work, tables);
+        close::note(Side::Client, work, tables);
     }
     if work.extras.fragment.is_some {
         first_fragment(work, tables)?;

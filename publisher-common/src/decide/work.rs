@@ -5,9 +5,11 @@ use super::to_container::Route;
 use super::{Answer, Detour, ToClient, ToContainer, Transport};
 use crate::alias::Candidates;
 use crate::layout::{
-    Alias, Datagram, Forward, ForwardKey, FragmentKey, Publication, ReplyKey, Reverse, Transient,
+    Alias, Datagram, Forward, ForwardKey, FragmentKey, Publication, Record, ReplyKey, Reverse,
+    Transient,
 };
 use crate::packet::Arrival;
+use crate::reason::Reason;
 use crate::wire::IPV6_LENGTH;
 use zerocopy::FromZeros;
 
@@ -54,6 +56,14 @@ pub struct Workspace {
     pub(super) publication: Publication,
     /// What it may be given.
     pub(super) candidates: Candidates,
+    /// Which of these is looked at.
+    pub(super) candidate: u32,
+    /// Whether the client may open a session.
+    pub(super) may_open: bool,
+    /// Why it may not.
+    pub(super) refusal: Reason,
+    /// Whether it may have an alias to itself.
+    pub(super) may_bind: bool,
     /// A new entry.
     pub(super) transient: Transient,
     /// A new entry.
@@ -62,6 +72,8 @@ pub struct Workspace {
     pub(super) reverse: Reverse,
     /// A new entry.
     pub(super) alias: Alias,
+    /// A new entry of the session log.
+    pub(super) record: Record,
 }
 
 impl Workspace {
@@ -86,7 +98,7 @@ impl Workspace {
         match answer {
             Answer::TooBig => self.told_mtu,
             Answer::RoutingHeader => IPV6_LENGTH as u32 + self.extras.segments_left as u32,
-            Answer::TimeExceeded | Answer::SourceRoute => 0,
+            Answer::TimeExceeded | Answer::SourceRoute | Answer::Exhausted => 0,
         }
     }
 }

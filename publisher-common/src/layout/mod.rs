@@ -8,22 +8,27 @@
 //! packet (big-endian). Indices, counters and times are in host order; times are seconds of the
 //! monotonic clock. There is no padding: `zerocopy::IntoBytes` refuses it at compile time.
 
+mod access;
 mod fragment;
 mod keys;
 mod objects;
 #[cfg(feature = "user")]
 mod pod;
+mod record;
 mod session;
 
+pub use access::{AccessKey, RateKey, Rule, Source, SourceKey, Use, Window, verdict};
 pub use fragment::{Datagram, FragmentKey, RANGES, Range};
 pub use keys::{Class, ForwardKey, LocalKey, PublicationKey, ReplyKey, address_scope};
 pub use objects::{
-    Alias, Config, Link, Publication, Timeouts, Uplink, link_flags, source_mode, uplink_flags,
+    Alias, Config, Link, Publication, Timeouts, Uplink, config_flags, link_flags,
+    publication_flags, source_mode, uplink_flags,
 };
+pub use record::{Record, record_kind};
 pub use session::{Forward, Handle, Reverse, Session, State, Transient, Usage, session_flags};
 
 /// Version of the layout; part of the pin directory's name.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Counters of dropped packets, one per [`crate::reason::Reason`].
 pub const DROP_COUNTERS: u32 = 64;
@@ -39,8 +44,17 @@ pub const PUBLICATIONS: u32 = 131_072;
 pub const LOCALS: u32 = 16_384;
 /// Default capacity of each table of established sessions, and of the table of aliases.
 pub const SESSIONS: u32 = 262_144;
-/// Default capacity of the tables of half-open and of closing sessions.
-pub const TRANSIENTS: u32 = 65_536;
+/// Default capacity of the table of half-open sessions: at the rate of a flood, they must live for longer
+/// than a client takes to answer.
+pub const HALF_OPEN: u32 = 262_144;
+/// Default capacity of the table of closing sessions.
+pub const CLOSING: u32 = 65_536;
+/// Access rules of all publications.
+pub const RULES: u32 = 131_072;
+/// Publications and /64s of which new sessions are counted at once.
+pub const RATES: u32 = 65_536;
+/// Bytes of the session log that wait for the daemon.
+pub const EVENT_BYTES: u32 = 4 << 20;
 /// Datagrams in fragments that are kept track of at once, in each direction.
 pub const DATAGRAMS: u32 = 4_096;
 
@@ -74,9 +88,21 @@ pub mod names {
     pub const FRAGMENTS_OUT: &str = "FRAGMENTS_OUT";
     /// Per-CPU array of packet counters, one per [`crate::reason::Reason`].
     pub const DROPS: &str = "DROPS";
+    /// Longest-prefix trie of [`super::AccessKey`] to [`super::Rule`].
+    pub const ACCESS: &str = "ACCESS";
+    /// Hash of a publication's number to [`super::Use`].
+    pub const USES: &str = "USES";
+    /// Hash of [`super::SourceKey`] to [`super::Source`].
+    pub const SOURCES: &str = "SOURCES";
+    /// LRU hash of [`super::RateKey`] to [`super::Window`].
+    pub const RATES: &str = "RATES";
+    /// Ring buffer of [`super::Record`].
+    pub const EVENTS: &str = "EVENTS";
+    /// Per-CPU array of one counter: records that found no room.
+    pub const EVENTS_LOST: &str = "EVENTS_LOST";
 
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 20] = [
         CONFIG,
         PORTS,
         LOCALS,
@@ -91,6 +117,12 @@ pub mod names {
         FRAGMENTS_IN,
         FRAGMENTS_OUT,
         DROPS,
+        ACCESS,
+        USES,
+        SOURCES,
+        RATES,
+        EVENTS,
+        EVENTS_LOST,
     ];
 }
 
@@ -111,16 +143,16 @@ mod tests {
 
     /// A change of a size is a change of the layout: raise `VERSION` with it.
     #[test]
-    fn sizes_of_version_1() {
-        assert_eq!(VERSION, 1);
+    fn sizes_of_version_2() {
+        assert_eq!(VERSION, 2);
         let sizes = [
             ("ForwardKey", size_of::<ForwardKey>(), 44),
             ("ReplyKey", size_of::<ReplyKey>(), 16),
             ("PublicationKey", size_of::<PublicationKey>(), 24),
             ("LocalKey", size_of::<LocalKey>(), 20),
-            ("Forward", size_of::<Forward>(), 96),
-            ("Reverse", size_of::<Reverse>(), 128),
-            ("Transient", size_of::<Transient>(), 144),
+            ("Forward", size_of::<Forward>(), 80),
+            ("Reverse", size_of::<Reverse>(), 104),
+            ("Transient", size_of::<Transient>(), 120),
             ("FragmentKey", size_of::<FragmentKey>(), 44),
             ("Datagram", size_of::<Datagram>(), 120),
             ("Publication", size_of::<Publication>(), 40),
@@ -128,6 +160,14 @@ mod tests {
             ("Uplink", size_of::<Uplink>(), 16),
             ("Alias", size_of::<Alias>(), 40),
             ("Config", size_of::<Config>(), 80),
+            ("AccessKey", size_of::<AccessKey>(), 20),
+            ("Rule", size_of::<Rule>(), 8),
+            ("SourceKey", size_of::<SourceKey>(), 16),
+            ("Source", size_of::<Source>(), 16),
+            ("Use", size_of::<Use>(), 16),
+            ("RateKey", size_of::<RateKey>(), 16),
+            ("Window", size_of::<Window>(), 8),
+            ("Record", size_of::<Record>(), 120),
         ];
         for (name, size, expected) in sizes {
             assert_eq!(size, expected, "{name}");

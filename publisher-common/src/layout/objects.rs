@@ -1,5 +1,6 @@
 //! What the daemon writes for the datapath to read.
 
+use super::keys::ForwardKey;
 use super::session::Handle;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -23,12 +24,25 @@ pub struct Publication {
     pub target_port: [u8; 2],
     /// One of [`source_mode`].
     pub source: u8,
-    /// Written as 0.
-    pub reserved: u8,
+    /// The bits of [`publication_flags`].
+    pub flags: u8,
     /// Index of the target's link.
     pub link: u32,
+    /// Established sessions that it may have at once; 0 for no limit.
+    pub max_sessions: u32,
+    /// Sessions that may be opened in a second; 0 for no limit.
+    pub rate: u32,
+    /// Sessions that each /64 may open in a second; 0 for no limit.
+    pub source_rate: u32,
     /// Written as 0.
-    pub reserved_tail: [u8; 20],
+    pub reserved: [u8; 8],
+}
+
+/// Bits of [`Publication::flags`].
+pub mod publication_flags {
+    /// Clients are let in by the access rules of [`super::super::names::ACCESS`]; where none matches, a
+    /// client is kept out.
+    pub const ACCESS: u8 = 1 << 0;
 }
 
 /// Bits of [`Link::flags`].
@@ -106,8 +120,21 @@ pub struct Alias {
     pub created: u32,
     /// When a session of the client was last seen; kept by the daemon.
     pub last_seen: u32,
+    /// 1 if it stands for the whole /64 of `client`, whose other half is 0 then.
+    pub whole_prefix: u8,
     /// Written as 0.
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 11],
+}
+
+impl Alias {
+    /// Whether the client of a flow may be seen as this alias.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_of(&self, flow: &ForwardKey) -> bool {
+        let difference = u128::from_be_bytes(self.client) ^ u128::from_be_bytes(flow.client);
+        let (prefix, rest) = ((difference >> 64) as u64, difference as u64);
+        prefix == 0 && (rest == 0 || self.whole_prefix != 0) && self.scope == flow.scope
+    }
 }
 
 /// How long a session may be idle, in seconds (RFC 6146 §4).
@@ -120,11 +147,13 @@ pub struct Timeouts {
     pub tcp_established: u32,
     /// TCP half-open, closing or reset, default 4 minutes.
     pub tcp_transitory: u32,
+    /// Between two fragments of a datagram, default 5 seconds.
+    pub fragments: u32,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { udp: 300, tcp_established: 7_440, tcp_transitory: 240 }
+        Self { udp: 300, tcp_established: 7_440, tcp_transitory: 240, fragments: 5 }
     }
 }
 
@@ -148,11 +177,34 @@ pub struct Config {
     pub ready: u32,
     /// Interface index of the slow lane's way in; 0 where there is none.
     pub slow_lane: u32,
+    /// The bits of [`config_flags`].
+    pub flags: u32,
+    /// Established sessions that each /64 may have; 0 for no limit.
+    pub sessions_per_source: u32,
+    /// Aliases that the clients of each /64 may have to themselves; 0 for no limit.
+    pub aliases_per_source: u32,
     /// Written as 0.
-    pub reserved: [u8; 32],
+    pub reserved: [u8; 16],
+}
+
+/// Bits of [`Config::flags`].
+pub mod config_flags {
+    /// There are access rules that hold for all publications.
+    pub const BANS: u32 = 1 << 0;
+    /// All clients of a /64 are seen as one alias.
+    pub const ALIAS_PER_PREFIX: u32 = 1 << 1;
+    /// The tables of an older layout may still hold sessions.
+    pub const ADOPTING: u32 = 1 << 2;
 }
 
 impl Config {
+    /// Whether any of these bits of [`config_flags`] is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flags: u32) -> bool {
+        self.flags & flags != 0
+    }
+
     /// Whether an address is out of the alias pool.
     #[inline(always)]
     #[must_use]

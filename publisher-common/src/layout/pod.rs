@@ -1,8 +1,9 @@
 //! Leave for aya to read and write the layout's types as plain bytes.
 
 use super::{
-    Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, Publication,
-    PublicationKey, ReplyKey, Reverse, Transient, Uplink,
+    AccessKey, Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
+    Publication, PublicationKey, RateKey, Record, ReplyKey, Reverse, Rule, Source, SourceKey,
+    Transient, Uplink, Use, Window,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -20,6 +21,7 @@ macro_rules! pod {
 }
 
 pod!(
+    AccessKey,
     Alias,
     Config,
     Datagram,
@@ -30,8 +32,15 @@ pod!(
     LocalKey,
     Publication,
     PublicationKey,
+    RateKey,
+    Record,
     ReplyKey,
     Reverse,
+    Rule,
+    Source,
+    SourceKey,
     Transient,
     Uplink,
+    Use,
+    Window,
 );

@@ -27,6 +27,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct State(pub u8);
 
 impl State {
+    /// There is no session.
+    pub const CLOSED: Self = Self(0);
     /// The client has sent, and has not proved yet that it gets our answers.
     pub const V6_INIT: Self = Self(1);
     /// Both directions are open.
@@ -44,6 +46,7 @@ impl State {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::CLOSED => "closed",
             Self::V6_INIT => "half-open",
             Self::ESTABLISHED => "established",
             Self::V6_FIN_RCV => "v6-fin",
@@ -149,7 +152,7 @@ pub struct Forward {
     /// What this direction has carried.
     pub usage: Usage,
     /// Written as 0.
-    pub reserved_tail: [u8; 24],
+    pub reserved_tail: [u8; 8],
 }
 
 /// An established session, container to client.
@@ -165,7 +168,7 @@ pub struct Reverse {
     /// What this direction has carried.
     pub usage: Usage,
     /// Written as 0.
-    pub reserved_tail: [u8; 32],
+    pub reserved_tail: [u8; 8],
 }
 
 /// A session that is half-open or closing, both directions in one.
@@ -183,5 +186,5 @@ pub struct Transient {
     /// What the container has sent.
     pub received: Usage,
     /// Written as 0.
-    pub reserved_tail: [u8; 32],
+    pub reserved_tail: [u8; 8],
 }

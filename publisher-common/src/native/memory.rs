@@ -2,8 +2,9 @@
 
 use crate::decide::Way;
 use crate::layout::{
-    Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, PORT_WORDS,
-    Publication, PublicationKey, ReplyKey, Reverse, Transient, Uplink, port_bit,
+    AccessKey, Alias, Class, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
+    PORT_WORDS, Publication, PublicationKey, RateKey, Record, ReplyKey, Reverse, Rule, Source,
+    SourceKey, Transient, Uplink, Use, Window, port_bit,
 };
 use crate::tables::Tables;
 use std::collections::{HashMap, HashSet, hash_map::Entry};
@@ -27,6 +28,16 @@ pub struct MemoryTables {
     pub uplinks: HashMap<u32, Uplink>,
     /// See [`Tables::alias`].
     pub aliases: HashMap<[u8; 4], Alias>,
+    /// Access rules: prefix length in bits, and the prefix.
+    pub rules: Vec<(u32, AccessKey, Rule)>,
+    /// See [`Tables::usage`].
+    pub uses: HashMap<u32, Use>,
+    /// See [`Tables::source`].
+    pub sources: HashMap<SourceKey, Source>,
+    /// See [`Tables::rate`].
+    pub rates: HashMap<RateKey, Window>,
+    /// The session log.
+    pub records: Vec<Record>,
     /// Flows of the host's own sockets.
     pub sockets: HashSet<ForwardKey>,
     /// See [`Tables::forward`].
@@ -123,6 +134,16 @@ impl Tables for MemoryTables {
         self.aliases.get(address)
     }
 
+    fn access(&self, key: &AccessKey) -> Option<Rule> {
+        let matches = |(bits, prefix, _): &&(u32, AccessKey, Rule)| {
+            let bits = bits.saturating_sub(AccessKey::PUBLICATION_BITS);
+            let number = |key: &AccessKey| u128::from_be_bytes(key.client);
+            let mask = if bits == 0 { 0 } else { u128::MAX << (128 - bits) };
+            prefix.publication == key.publication && (number(prefix) ^ number(key)) & mask == 0
+        };
+        self.rules.iter().filter(matches).max_by_key(|(bits, ..)| *bits).map(|found| found.2)
+    }
+
     fn has_socket(&self, flow: &ForwardKey) -> bool {
         self.sockets.contains(flow)
     }
@@ -153,6 +174,34 @@ impl Tables for MemoryTables {
 
     fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram> {
         self.datagrams(way).get_mut(key)
+    }
+
+    fn usage(&mut self, publication: u32) -> Option<&mut Use> {
+        self.uses.get_mut(&publication)
+    }
+
+    fn source(&mut self, key: &SourceKey) -> Option<&mut Source> {
+        self.sources.get_mut(key)
+    }
+
+    fn rate(&mut self, key: &RateKey) -> Option<&mut Window> {
+        self.rates.get_mut(key)
+    }
+
+    fn insert_source(&mut self, key: &SourceKey, value: &Source) -> bool {
+        insert(&mut self.sources, 0, key, value)
+    }
+
+    fn insert_rate(&mut self, key: &RateKey, value: &Window) {
+        insert(&mut self.rates, 0, key, value);
+    }
+
+    fn add(number: &mut u64, what: u64) {
+        *number = number.wrapping_add(what);
+    }
+
+    fn log(&mut self, record: &Record) {
+        self.records.push(*record);
     }
 
     fn insert_forward(&mut self, key: &ForwardKey, value: &Forward) -> bool {

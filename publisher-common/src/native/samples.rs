@@ -43,7 +43,10 @@ pub fn config() -> Config {
         timeouts: Timeouts::default(),
         ready: 1,
         slow_lane: SLOW_LANE,
-        reserved: [0; 32],
+        flags: 0,
+        sessions_per_source: 0,
+        aliases_per_source: 0,
+        reserved: [0; 16],
     }
 }
 
@@ -112,9 +115,12 @@ pub fn tables() -> MemoryTables {
             target: TARGET,
             target_port: TARGET_PORT,
             source: 0,
-            reserved: 0,
+            flags: 0,
             link: 0,
-            reserved_tail: [0; 20],
+            max_sessions: 0,
+            rate: 0,
+            source_rate: 0,
+            reserved: [0; 8],
         };
         tables.publish(key, value);
     }

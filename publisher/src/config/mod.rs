@@ -137,9 +137,9 @@ pub struct Timers {
     /// TCP_TRANS: a TCP session that is being opened, is closing, or was reset.
     #[serde(deserialize_with = "values::timer")]
     pub tcp_transitory: Duration,
-    /// TCP_INCOMING_SYN: a SYN that nobody has answered.
+    /// FRAGMENT_MIN: between two fragments of a datagram.
     #[serde(deserialize_with = "values::timer")]
-    pub tcp_incoming_syn: Duration,
+    pub fragments: Duration,
 }
 
 impl Default for Timers {
@@ -148,7 +148,7 @@ impl Default for Timers {
             udp: Duration::from_secs(300),
             tcp_established: Duration::from_secs(7440),
             tcp_transitory: Duration::from_secs(240),
-            tcp_incoming_syn: Duration::from_secs(6),
+            fragments: Duration::from_secs(5),
         }
     }
 }
@@ -227,12 +227,12 @@ impl Config {
 
     /// What works and is worth a second thought, one line each.
     pub fn warnings(&self) -> Vec<String> {
-        let Timers { udp, tcp_established, tcp_transitory, tcp_incoming_syn } = &self.timers;
+        let Timers { udp, tcp_established, tcp_transitory, fragments } = &self.timers;
         [
             ("udp", udp, 120, "RFC 4787 REQ-5"),
             ("tcp_established", tcp_established, 7440, "RFC 5382 REQ-5"),
             ("tcp_transitory", tcp_transitory, 240, "RFC 5382 REQ-5"),
-            ("tcp_incoming_syn", tcp_incoming_syn, 6, "RFC 5382 REQ-4"),
+            ("fragments", fragments, 2, "RFC 6146 §4"),
         ]
         .into_iter()
         .filter(|(_, set, least, _)| set.as_secs() < *least)

@@ -45,7 +45,7 @@ fn every_key() {
             udp = 120
             tcp_established = 7441
             tcp_transitory = 241
-            tcp_incoming_syn = 7
+            fragments = 7
 
             [sessions]
             capacity = 1024
@@ -66,7 +66,7 @@ fn every_key() {
                 udp: Duration::from_secs(120),
                 tcp_established: Duration::from_secs(7441),
                 tcp_transitory: Duration::from_secs(241),
-                tcp_incoming_syn: Duration::from_secs(7),
+                fragments: Duration::from_secs(7),
             },
             sessions: Sessions { capacity: 1024 },
             drain: Duration::ZERO,
@@ -114,7 +114,7 @@ fn a_mistake_is_shown_where_it_is() {
 #[test]
 fn short_timers_are_taken_with_a_warning() {
     let config = parse(
-        "[timers]\nudp = 119\ntcp_established = 1\ntcp_transitory = 239\ntcp_incoming_syn = 5",
+        "[timers]\nudp = 119\ntcp_established = 1\ntcp_transitory = 239\nfragments = 1",
     )
     .unwrap();
     let warnings = config.warnings();

@@ -23,13 +23,19 @@ const LOG_LINES: usize = 15;
 pub struct Capacities {
     /// Established sessions, and aliases.
     pub sessions: u32,
-    /// Half-open sessions, and closing ones.
-    pub transients: u32,
+    /// Half-open sessions.
+    pub half_open: u32,
+    /// Closing sessions.
+    pub closing: u32,
 }
 
 impl Default for Capacities {
     fn default() -> Self {
-        Self { sessions: layout::SESSIONS, transients: layout::TRANSIENTS }
+        Self {
+            sessions: layout::SESSIONS,
+            half_open: layout::HALF_OPEN,
+            closing: layout::CLOSING,
+        }
     }
 }
 
@@ -45,8 +51,9 @@ pub(super) struct MapShape {
 impl MapShape {
     fn of(name: &str, capacities: &Capacities) -> Self {
         use layout::{
-            Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey, Publication,
-            PublicationKey, ReplyKey, Reverse, Transient, Uplink,
+            AccessKey, Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
+            Publication, PublicationKey, RateKey, ReplyKey, Reverse, Rule, Source, SourceKey,
+            Transient, Uplink, Use, Window,
         };
         const NO_PREALLOC: u32 = 1;
         let shape = |kind, key: usize, value: usize, flags, capacity| Self {
@@ -89,8 +96,26 @@ impl MapShape {
             names::DROPS => {
                 shape(MapType::PerCpuArray, index, size_of::<u64>(), 0, layout::DROP_COUNTERS)
             }
-            // Half-open and closing sessions.
-            _ => shape(MapType::LruHash, reply, transient, 0, capacities.transients),
+            names::HALF_OPEN => shape(MapType::LruHash, reply, transient, 0, capacities.half_open),
+            names::CLOSING => shape(MapType::LruHash, reply, transient, 0, capacities.closing),
+            names::ACCESS => {
+                let (key, value) = (index + size_of::<AccessKey>(), size_of::<Rule>());
+                shape(MapType::LpmTrie, key, value, NO_PREALLOC, layout::RULES)
+            }
+            names::USES => {
+                shape(MapType::Hash, index, size_of::<Use>(), NO_PREALLOC, layout::PUBLICATIONS)
+            }
+            names::SOURCES => {
+                let (key, value) = (size_of::<SourceKey>(), size_of::<Source>());
+                shape(MapType::Hash, key, value, NO_PREALLOC, capacities.sessions)
+            }
+            names::RATES => {
+                let (key, value) = (size_of::<RateKey>(), size_of::<Window>());
+                shape(MapType::LruHash, key, value, 0, layout::RATES)
+            }
+            names::EVENTS_LOST => shape(MapType::PerCpuArray, index, size_of::<u64>(), 0, 1),
+            // The session log.
+            _ => shape(MapType::RingBuf, 0, 0, 0, layout::EVENT_BYTES),
         }
     }
 }

@@ -3,10 +3,13 @@
 
 use super::error::{DatapathError, chain};
 use aya::Ebpf;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key};
+use aya::maps::{
+    Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key,
+};
 use publisher_common::layout::{
-    self, Alias, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
-    PublicationKey, ReplyKey, Reverse, Transient, Uplink, names, port_bit,
+    self, AccessKey, Alias, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
+    PublicationKey, ReplyKey, Reverse, Rule, Source, SourceKey, Transient, Uplink, Use, names,
+    port_bit,
 };
 use publisher_common::reason::Reason;
 use std::collections::BTreeMap;
@@ -39,6 +42,11 @@ pub struct Tables {
     pub(super) half_open: HashMap<MapData, ReplyKey, Transient>,
     pub(super) closing: HashMap<MapData, ReplyKey, Transient>,
     pub(super) aliases: HashMap<MapData, [u8; 4], Alias>,
+    pub(super) access: LpmTrie<MapData, AccessKey, Rule>,
+    pub(super) uses: HashMap<MapData, u32, Use>,
+    pub(super) sources: HashMap<MapData, SourceKey, Source>,
+    pub(super) events: RingBuf<MapData>,
+    pub(super) events_lost: PerCpuArray<MapData, u64>,
     capacities: BTreeMap<&'static str, u64>,
 }
 
@@ -58,7 +66,8 @@ impl Tables {
             | Map::HashMap(data)
             | Map::LruHashMap(data)
             | Map::LpmTrie(data)
-            | Map::PerCpuArray(data)) = &map
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data)) = &map
             else {
                 return Err(DatapathError::Missing(format!("map {name} of a known type")));
             };
@@ -84,6 +93,11 @@ impl Tables {
             half_open: typed!(names::HALF_OPEN),
             closing: typed!(names::CLOSING),
             aliases: typed!(names::ALIASES),
+            access: typed!(names::ACCESS),
+            uses: typed!(names::USES),
+            sources: typed!(names::SOURCES),
+            events: typed!(names::EVENTS),
+            events_lost: typed!(names::EVENTS_LOST),
             capacities,
         })
     }

@@ -93,6 +93,7 @@ impl Engine {
             udp: timers.udp.as_secs() as u32,
             tcp_established: timers.tcp_established.as_secs() as u32,
             tcp_transitory: timers.tcp_transitory.as_secs() as u32,
+            fragments: timers.fragments.as_secs() as u32,
         };
         let slow_lane = datapath.tables().config()?.slow_lane;
         datapath.tables().set_config(&layout::Config {
@@ -104,7 +105,10 @@ impl Engine {
             timeouts,
             ready: 1,
             slow_lane,
-            reserved: [0; 32],
+            flags: 0,
+            sessions_per_source: 0,
+            aliases_per_source: 0,
+            reserved: [0; 16],
         })?;
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);

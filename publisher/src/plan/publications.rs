@@ -70,9 +70,12 @@ fn entry(
             Source::Alias => source_mode::ALIAS,
             Source::Gateway(_) => source_mode::GATEWAY,
         },
-        reserved: 0,
+        flags: 0,
         link,
-        reserved_tail: [0; 20],
+        max_sessions: 0,
+        rate: 0,
+        source_rate: 0,
+        reserved: [0; 8],
     }
 }
 

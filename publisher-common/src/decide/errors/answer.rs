@@ -57,13 +57,14 @@ fn embed_ipv6<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
     let payload = ICMP_LENGTH as u32 + length;
     let [_, _, high, low] = payload.to_be_bytes();
     message[..8].copy_from_slice(&[0x60, 0, 0, 0, high, low, protocol::ICMPV6, HOPS]);
-    let kind = match answer {
-        Answer::TooBig => icmpv6::PACKET_TOO_BIG,
-        Answer::RoutingHeader => icmpv6::PARAMETER_PROBLEM,
-        Answer::TimeExceeded | Answer::SourceRoute => icmpv6::TIME_EXCEEDED,
+    let (kind, code) = match answer {
+        Answer::TooBig => (icmpv6::PACKET_TOO_BIG, 0),
+        Answer::RoutingHeader => (icmpv6::PARAMETER_PROBLEM, 0),
+        Answer::Exhausted => (icmpv6::UNREACHABLE, icmpv6::ADDRESS),
+        Answer::TimeExceeded | Answer::SourceRoute => (icmpv6::TIME_EXCEEDED, 0),
     };
     let [a, b, c, d] = work.mtu.to_be_bytes();
-    let start = [kind, 0, 0, 0, a, b, c, d];
+    let start = [kind, code, 0, 0, a, b, c, d];
     let mut total =
         Difference::new().add_sum(sum).add(payload.to_be_bytes()).add([0, 0, 0, protocol::ICMPV6]);
     let (words, _) = addresses.as_chunks::<4>();
@@ -145,7 +146,9 @@ fn embed_ipv4<P: Packet>(packet: &P, answer: Answer, work: &mut ErrorWorkspace) 
     };
     message[..20].copy_from_slice(&header.sealed());
     let (kind, code) = match answer {
-        Answer::TimeExceeded | Answer::RoutingHeader => (icmpv4::TIME_EXCEEDED, 0),
+        Answer::TimeExceeded | Answer::RoutingHeader | Answer::Exhausted => {
+            (icmpv4::TIME_EXCEEDED, 0)
+        }
         Answer::SourceRoute => (icmpv4::UNREACHABLE, icmpv4::SOURCE_ROUTE_FAILED),
         Answer::TooBig => (icmpv4::UNREACHABLE, icmpv4::FRAGMENTATION_NEEDED),
     };

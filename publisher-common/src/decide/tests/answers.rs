@@ -57,11 +57,13 @@ pub(super) fn to_target(outcome: &Outcome, frame: &[u8], reason: Reason) -> (u8,
 /// A program hands them on as numbers.
 #[test]
 fn every_answer_has_a_number_that_leads_back() {
-    for stop in [Stop::TimeExceeded, Stop::TooBig, Stop::RoutingHeader, Stop::SourceRoute] {
+    let stops =
+        [Stop::TimeExceeded, Stop::TooBig, Stop::RoutingHeader, Stop::SourceRoute, Stop::Exhausted];
+    for stop in stops {
         let answer = stop.answer().expect("an answer");
         assert_eq!(Answer::from_number(answer as u32), Some(answer));
     }
-    assert_eq!(Answer::from_number(4), None);
+    assert_eq!(Answer::from_number(5), None);
     assert_eq!(Stop::Pass.answer().or(Stop::Hold.answer()), None);
 }
 

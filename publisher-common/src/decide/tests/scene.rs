@@ -118,7 +118,14 @@ impl Scene {
 
     /// Binds an alias to another client.
     pub fn bind(&mut self, alias: [u8; 4], client: [u8; 16]) {
-        let value = Alias { client, scope: 0, created: 1, last_seen: 1, reserved: [0; 12] };
+        let value = Alias {
+            client,
+            scope: 0,
+            created: 1,
+            last_seen: 1,
+            whole_prefix: 0,
+            reserved: [0; 11],
+        };
         self.tables.aliases.insert(alias, value);
     }
 
