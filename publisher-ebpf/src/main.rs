@@ -16,6 +16,7 @@ mod hold;
 mod icmp;
 mod lane;
 mod maps;
+mod older;
 mod pieces;
 mod window;
 

@@ -3,6 +3,7 @@
 //! Capacities are defaults: the loader sets them from the configuration.
 
 use crate::icmp::Chunk;
+use crate::older;
 use crate::window::Aligned;
 use aya_ebpf::{
     bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock, bpf_sock_tuple},
@@ -26,7 +27,7 @@ use publisher_common::{
 };
 
 #[map]
-static CONFIG: Array<layout::Config> = Array::with_max_entries(1, 0);
+pub static CONFIG: Array<layout::Config> = Array::with_max_entries(1, 0);
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(layout::PORT_WORDS, 0);
 #[map]
@@ -39,15 +40,16 @@ static LINKS: Array<layout::Link> = Array::with_max_entries(layout::LINKS, 0);
 #[map]
 static UPLINKS: HashMap<u32, layout::Uplink> = HashMap::with_max_entries(layout::UPLINKS, 0);
 #[map]
-static FORWARD: HashMap<ForwardKey, layout::Forward> =
+pub static FORWARD: HashMap<ForwardKey, layout::Forward> =
     HashMap::with_max_entries(layout::SESSIONS, 0);
 #[map]
-static REVERSE: HashMap<ReplyKey, layout::Reverse> = HashMap::with_max_entries(layout::SESSIONS, 0);
+pub static REVERSE: HashMap<ReplyKey, layout::Reverse> =
+    HashMap::with_max_entries(layout::SESSIONS, 0);
 #[map]
-static HALF_OPEN: LruHashMap<ReplyKey, layout::Transient> =
+pub static HALF_OPEN: LruHashMap<ReplyKey, layout::Transient> =
     LruHashMap::with_max_entries(layout::HALF_OPEN, 0);
 #[map]
-static CLOSING: LruHashMap<ReplyKey, layout::Transient> =
+pub static CLOSING: LruHashMap<ReplyKey, layout::Transient> =
     LruHashMap::with_max_entries(layout::CLOSING, 0);
 #[map]
 static ALIASES: HashMap<[u8; 4], layout::Alias> = HashMap::with_max_entries(layout::SESSIONS, 1);
@@ -157,7 +159,7 @@ impl<'a> Kernel<'a> {
 /// The value stays allocated for as long as the program runs (maps free under RCU). Other CPUs may
 /// write it meanwhile; the layout's fields allow that (see `publisher_common::tables`).
 #[inline(always)]
-fn shared<'a, T>(pointer: Option<*mut T>) -> Option<&'a mut T> {
+pub fn shared<'a, T>(pointer: Option<*mut T>) -> Option<&'a mut T> {
     // SAFETY: a map look-up returned the pointer, so it is aligned and points to a whole value.
     pointer.map(|value| unsafe { &mut *value })
 }
@@ -237,7 +239,7 @@ impl Tables for Kernel<'_> {
         &mut self,
         key: &ForwardKey,
     ) -> Option<(&mut layout::Forward, Option<&layout::Link>)> {
-        let entry = shared(FORWARD.get_ptr_mut(key))?;
+        let entry = shared(FORWARD.get_ptr_mut(key)).or_else(|| older::forward(key))?;
         let link = LINKS.get(entry.session.link.index);
         Some((entry, link))
     }
@@ -247,7 +249,7 @@ impl Tables for Kernel<'_> {
         &mut self,
         key: &ReplyKey,
     ) -> Option<(&mut layout::Reverse, Option<&layout::Link>)> {
-        let entry = shared(REVERSE.get_ptr_mut(key))?;
+        let entry = shared(REVERSE.get_ptr_mut(key)).or_else(|| older::reverse(key))?;
         let link = LINKS.get(entry.session.link.index);
         Some((entry, link))
     }

@@ -21,6 +21,7 @@ pub mod interrupt;
 pub mod lab;
 pub mod mirror;
 pub mod netns;
+pub mod older;
 pub mod oracle;
 pub mod qemu;
 pub mod residue;

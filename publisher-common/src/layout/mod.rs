@@ -12,6 +12,7 @@ mod access;
 mod fragment;
 mod keys;
 mod objects;
+pub mod older;
 #[cfg(feature = "user")]
 mod pod;
 mod record;

@@ -1,5 +1,6 @@
 //! Leave for aya to read and write the layout's types as plain bytes.
 
+use super::older::{OldConfig, OldForward, OldReverse, OldTransient};
 use super::{
     AccessKey, Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
     Publication, PublicationKey, RateKey, Record, ReplyKey, Reverse, Rule, Source, SourceKey,
@@ -30,6 +31,10 @@ pod!(
     FragmentKey,
     Link,
     LocalKey,
+    OldConfig,
+    OldForward,
+    OldReverse,
+    OldTransient,
     Publication,
     PublicationKey,
     RateKey,

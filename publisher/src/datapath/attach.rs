@@ -42,6 +42,10 @@ impl Hook {
     const ALL: [Self; 5] =
         [Self::UplinkEthernet, Self::UplinkRaw, Self::Veth, Self::Bridge, Self::SlowLane];
 
+    const fn is_uplink(self) -> bool {
+        matches!(self, Self::UplinkEthernet | Self::UplinkRaw)
+    }
+
     /// The program's name.
     #[must_use]
     pub const fn program(self) -> &'static str {
@@ -103,13 +107,18 @@ impl Attachments {
         let mut attachments = Self { known: BTreeMap::new(), without_tcx: false };
         let directory = pins.links();
         let entries = fs::read_dir(&directory).map_err(DatapathError::io(&directory))?;
-        for entry in entries.flatten() {
+        let known = entries.flatten().filter_map(|entry| {
             let name = entry.file_name();
-            let Some((at, means)) = Attachment::from_pin_name(&name.to_string_lossy()) else {
-                continue;
-            };
+            let (at, means) = Attachment::from_pin_name(&name.to_string_lossy())?;
+            Some((at, means, name))
+        });
+        let mut known: Vec<_> = known.collect();
+        // The containers' side first: what it doesn't find yet, it finds in older tables.
+        known.sort_by_key(|(at, ..)| at.hook.is_uplink());
+        for (at, means, name) in known {
+            let path = directory.join(&name);
             let replaced = match means {
-                Means::Tcx => replace_tcx(&entry.path(), &at, programs),
+                Means::Tcx => replace_tcx(&path, &at, programs),
                 Means::Clsact => attach_clsact(&at, programs, false),
             };
             match replaced {
@@ -119,7 +128,7 @@ impl Attachments {
                 // The interface is gone, and with it what was attached there.
                 Err(error) => {
                     debug!("forgetting {}: {error}", name.display());
-                    let _ = fs::remove_file(entry.path());
+                    let _ = fs::remove_file(path);
                 }
             }
         }

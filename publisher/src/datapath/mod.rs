@@ -10,6 +10,7 @@ mod object;
 mod pins;
 mod sessions;
 mod tables;
+mod takeover;
 
 pub use attach::{Attachment, Hook, Means};
 pub use error::DatapathError;
@@ -24,6 +25,7 @@ use pins::Pins;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use tables::Tables;
+use takeover::Older;
 
 /// The loaded datapath.
 pub struct Datapath {
@@ -38,13 +40,21 @@ impl Datapath {
     /// Loads the programs and takes over what is pinned below `directory`.
     ///
     /// # Errors
-    /// When `directory` isn't on a bpffs, privileges are missing, the kernel refuses a program, or a
-    /// pinned map doesn't have the layout of this version.
+    /// When `directory` isn't on a bpffs, privileges are missing, the kernel refuses a program, or what is
+    /// pinned has neither this version's layout nor the one before.
     pub fn open(directory: &Path, capacities: &Capacities) -> Result<Self, DatapathError> {
         let pins = Pins::open(directory)?;
-        let mut programs = object::load(&pins, capacities)?;
+        let older = Older::find(&pins)?;
+        let mut programs = object::load(&pins, older.as_ref(), capacities)?;
+        let mut tables = Tables::take(&mut programs)?;
+        if let Some(older) = &older {
+            older.prepare(&mut tables)?;
+            older.hand_over_links(&pins)?;
+        }
         let attachments = Attachments::take_over(&pins, &mut programs)?;
-        let tables = Tables::take(&mut programs)?;
+        if let Some(older) = older {
+            older.finish(&pins, &mut tables)?;
+        }
         Ok(Self { programs, attachments, tables, pins })
     }
 

@@ -2,6 +2,7 @@
 
 use super::error::{DatapathError, chain};
 use super::pins::Pins;
+use super::takeover::Older;
 use aya::maps::MapType;
 use aya::programs::{ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
@@ -31,11 +32,7 @@ pub struct Capacities {
 
 impl Default for Capacities {
     fn default() -> Self {
-        Self {
-            sessions: layout::SESSIONS,
-            half_open: layout::HALF_OPEN,
-            closing: layout::CLOSING,
-        }
+        Self { sessions: layout::SESSIONS, half_open: layout::HALF_OPEN, closing: layout::CLOSING }
     }
 }
 
@@ -49,6 +46,11 @@ pub(super) struct MapShape {
 }
 
 impl MapShape {
+    /// A map of which the values matter.
+    pub const fn of_value(kind: MapType, size: usize) -> Self {
+        Self { kind, key_size: 0, value_size: size as u32, flags: 0, capacity: 0 }
+    }
+
     fn of(name: &str, capacities: &Capacities) -> Self {
         use layout::{
             AccessKey, Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
@@ -121,8 +123,21 @@ impl MapShape {
 }
 
 /// Loads all programs, with maps that are pinned or taken from their pins.
-pub(super) fn load(pins: &Pins, capacities: &Capacities) -> Result<Ebpf, DatapathError> {
+///
+/// Beside them the tables of an `older` layout, or else tables of one entry that nobody fills.
+pub(super) fn load(
+    pins: &Pins,
+    older: Option<&Older>,
+    capacities: &Capacities,
+) -> Result<Ebpf, DatapathError> {
     let mut loader = EbpfLoader::new();
+    let old_tables = older.map(Older::tables);
+    if let (Some(older), Some(old_tables)) = (older, &old_tables) {
+        for (name, path) in old_tables {
+            let capacity = older.capacity(name)?;
+            loader.map_max_entries(name, capacity).map_pin_path(name, path);
+        }
+    }
     for name in names::ALL {
         let shape = MapShape::of(name, capacities);
         // A pinned table keeps its capacity for as long as its sessions live.

@@ -8,9 +8,9 @@
 use super::error::{DatapathError, chain};
 use super::object::MapShape;
 use aya::maps::{MapInfo, MapType};
-use publisher_common::layout::VERSION;
+use publisher_common::layout::{VERSION, older};
 use rustix::fs::statfs;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ impl Pins {
     }
 
     fn refuse_other_layouts(&self) -> Result<(), DatapathError> {
-        let ours = format!("v{VERSION}");
+        let known = [VERSION, older::VERSION].map(|version| format!("v{version}"));
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -55,7 +55,7 @@ impl Pins {
         let mut others: Vec<_> = entries
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .filter(|name| name.starts_with('v') && *name != ours)
+            .filter(|name| name.starts_with('v') && !known.contains(name))
             .collect();
         if others.is_empty() {
             return Ok(());
@@ -68,17 +68,18 @@ impl Pins {
         })
     }
 
-    fn version(&self) -> PathBuf {
-        self.directory.join(format!("v{VERSION}"))
+    /// The directory of a version.
+    pub fn version(&self, version: u32) -> PathBuf {
+        self.directory.join(format!("v{version}"))
     }
 
     fn maps(&self) -> PathBuf {
-        self.version().join("maps")
+        self.version(VERSION).join("maps")
     }
 
     /// Where attachments are pinned.
     pub fn links(&self) -> PathBuf {
-        self.version().join("links")
+        self.version(VERSION).join("links")
     }
 
     /// Where a map is pinned.
@@ -92,41 +93,75 @@ impl Pins {
     /// aya takes a pinned map as it is: one with another value size would corrupt memory.
     pub fn check_map(&self, name: &str, expected: &MapShape) -> Result<Option<u32>, DatapathError> {
         let path = self.map(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let fail =
-            |difference: String| DatapathError::PinMismatch { path: path.clone(), difference };
-        let info = MapInfo::from_pin(&path).map_err(|error| fail(chain(&error)))?;
-        let kind = info.map_type().unwrap_or(MapType::Unspecified);
-        if kind != expected.kind {
-            return Err(fail(format!("type {kind:?}, expected {:?}", expected.kind)));
-        }
+        if path.exists() { Self::check(&path, expected).map(Some) } else { Ok(None) }
+    }
+
+    /// Compares a pinned map with what it should be, and returns its capacity.
+    pub fn check(path: &Path, expected: &MapShape) -> Result<u32, DatapathError> {
+        let info = Self::check_value(path, expected)?;
         for (what, found, wanted) in [
             ("key size", info.key_size(), expected.key_size),
-            ("value size", info.value_size(), expected.value_size),
             ("flags", info.map_flags(), expected.flags),
         ] {
             if found != wanted {
-                return Err(fail(format!("{what} {found}, expected {wanted}")));
+                return Err(mismatch(path, format!("{what} {found}, expected {wanted}")));
             }
         }
-        Ok(Some(info.max_entries()))
+        Ok(info.max_entries())
+    }
+
+    /// Compares a pinned map's type and values with what they should be.
+    pub fn check_value(path: &Path, expected: &MapShape) -> Result<MapInfo, DatapathError> {
+        let info = MapInfo::from_pin(path).map_err(|error| mismatch(path, chain(&error)))?;
+        let kind = info.map_type().unwrap_or(MapType::Unspecified);
+        if kind != expected.kind {
+            return Err(mismatch(path, format!("type {kind:?}, expected {:?}", expected.kind)));
+        }
+        let (found, wanted) = (info.value_size(), expected.value_size);
+        if found != wanted {
+            return Err(mismatch(path, format!("value size {found}, expected {wanted}")));
+        }
+        Ok(info)
     }
 
     /// Removes all pins and the directories.
     pub fn remove(&self) -> Result<(), DatapathError> {
-        for directory in [self.links(), self.maps()] {
-            let entries = fs::read_dir(&directory).map_err(DatapathError::io(&directory))?;
-            for entry in entries.flatten() {
-                fs::remove_file(entry.path()).map_err(DatapathError::io(entry.path()))?;
-            }
-        }
-        for directory in [self.links(), self.maps(), self.version()] {
-            fs::remove_dir(&directory).map_err(DatapathError::io(&directory))?;
-        }
+        self.remove_version(VERSION)?;
         // The directory itself may be shared, or a mount point.
         let _ = fs::remove_dir(&self.directory);
         Ok(())
     }
+
+    /// Removes the pins of a version, and their directories.
+    pub fn remove_version(&self, version: u32) -> Result<(), DatapathError> {
+        let version = self.version(version);
+        let (links, maps) = (version.join("links"), version.join("maps"));
+        for directory in [&links, &maps] {
+            for entry in entries(directory)? {
+                fs::remove_file(entry.path()).map_err(DatapathError::io(entry.path()))?;
+            }
+        }
+        for directory in [links, maps, version] {
+            match fs::remove_dir(&directory) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(DatapathError::io(directory)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in a directory; nothing where there is none.
+pub(super) fn entries(directory: &Path) -> Result<Vec<DirEntry>, DatapathError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.flatten().collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(DatapathError::io(directory)(error)),
+    }
+}
+
+fn mismatch(path: &Path, difference: String) -> DatapathError {
+    DatapathError::PinMismatch { path: path.into(), difference }
 }

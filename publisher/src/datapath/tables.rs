@@ -31,12 +31,12 @@ pub struct TableUse {
 /// The maps.
 pub struct Tables {
     config: Array<MapData, Config>,
-    ports: Array<MapData, u64>,
-    locals: LpmTrie<MapData, LocalKey, u32>,
-    publications: HashMap<MapData, PublicationKey, Publication>,
-    links: Array<MapData, Link>,
-    uplinks: HashMap<MapData, u32, Uplink>,
-    drops: PerCpuArray<MapData, u64>,
+    pub(super) ports: Array<MapData, u64>,
+    pub(super) locals: LpmTrie<MapData, LocalKey, u32>,
+    pub(super) publications: HashMap<MapData, PublicationKey, Publication>,
+    pub(super) links: Array<MapData, Link>,
+    pub(super) uplinks: HashMap<MapData, u32, Uplink>,
+    pub(super) drops: PerCpuArray<MapData, u64>,
     pub(super) forward: HashMap<MapData, ForwardKey, Forward>,
     pub(super) reverse: HashMap<MapData, ReplyKey, Reverse>,
     pub(super) half_open: HashMap<MapData, ReplyKey, Transient>,
@@ -100,6 +100,11 @@ impl Tables {
             events_lost: typed!(names::EVENTS_LOST),
             capacities,
         })
+    }
+
+    /// Whether a session that isn't established has this container's side.
+    pub(super) fn knows_transient(&self, reply: &ReplyKey) -> bool {
+        self.half_open.get(reply, 0).is_ok() || self.closing.get(reply, 0).is_ok()
     }
 
     /// The configuration that packets are translated by; all 0 before the first one.
