@@ -109,8 +109,7 @@ impl Candidates {
         let place = if index < OWN {
             self.home.wrapping_add(index / 2)
         } else {
-            // The low bits of the mixed hash, whose high ones choose the port.
-            let mixed = self.mixed(index) as u32;
+            let mixed = (self.mixed(index) >> 16) as u32;
             let spread = if index < NEIGHBOURS { SPREAD } else { u32::MAX };
             self.prefix_home.wrapping_add(mixed % spread)
         };
@@ -122,11 +121,10 @@ impl Candidates {
         Candidate { alias, port: if kept { self.client_port } else { chosen } }
     }
 
-    /// An odd multiplier spreads the attempts, a shift its high bits over the low ones.
+    /// An odd multiplier spreads the attempts; the product's high bits choose the port.
     #[inline(always)]
     const fn mixed(&self, index: u32) -> u64 {
-        let product = self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        product ^ product >> 29
+        self.seed.wrapping_add(index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     #[inline(always)]

@@ -10,19 +10,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{HashMap, Map, MapData, RingBuf};
 use publisher::datapath::{Capacities, Datapath, Hook};
 use publisher_common::decide::{Stop, to_container};
 use publisher_common::layout::{
-    Alias, Datagram, Forward, ForwardKey, FragmentKey, Link, ReplyKey, Reverse, Transient, VERSION,
-    names,
+    AccessKey, Alias, Datagram, Forward, ForwardKey, FragmentKey, Link, RateKey, Record, ReplyKey,
+    Reverse, Rule, Source, SourceKey, Transient, Use, VERSION, Window, names,
 };
 use publisher_common::native::{MemoryTables, Outcome, SlicePacket, from_container, from_uplink};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::ETHERNET_LENGTH;
 use rustix::time::{ClockId, clock_gettime};
+use zerocopy::FromBytes as _;
 
 use crate::netns::Netns;
 use crate::test_run::{self, DROP, Input};
@@ -47,6 +49,13 @@ pub const BRIDGED_TARGET: [u8; 4] = [172, 17, 0, 3];
 pub const BRIDGED_MAC: [u8; 6] = [2, 0x42, 0xac, 0x11, 0, 3];
 /// Established sessions that the tables take: so few that they fill up.
 pub const SESSIONS: u32 = 8;
+
+/// A port of which each /64 opens one session a second, and all of them two.
+pub const SLOW_PORT: [u8; 2] = 8083u16.to_be_bytes();
+/// A port that takes two sessions, and no client of [`DENIED`].
+pub const NARROW_PORT: [u8; 2] = 8084u16.to_be_bytes();
+/// The last byte of a client's address that [`NARROW_PORT`] doesn't let in, and one that no port does.
+pub const DENIED: [u8; 2] = [1, 2];
 
 /// A frame for one of the programs.
 #[derive(Clone, Debug)]
@@ -89,6 +98,10 @@ pub struct Mirror {
     aliases: Table<[u8; 4], Alias>,
     fragments_in: Table<FragmentKey, Datagram>,
     fragments_out: Table<FragmentKey, Datagram>,
+    uses: Table<u32, Use>,
+    sources: Table<SourceKey, Source>,
+    rates: Table<RateKey, Window>,
+    events: RingBuf<MapData>,
     /// The native side.
     pub native: MemoryTables,
     empty: MemoryTables,
@@ -132,7 +145,11 @@ impl Mirror {
         let pin = |name: &str| -> Result<Map> {
             Ok(Map::from_map_data(MapData::from_pin(pins.join(name))?)?)
         };
-        Ok(Self {
+        let mut access: LpmTrie<MapData, AccessKey, Rule> = pin(names::ACCESS)?.try_into()?;
+        for (bits, key, rule) in &native.rules {
+            access.insert(&Key::new(*bits, *key), rule, 0)?;
+        }
+        let mut mirror = Self {
             datapath: Some(datapath),
             programs,
             forward: pin(names::FORWARD)?.try_into()?,
@@ -142,12 +159,18 @@ impl Mirror {
             aliases: pin(names::ALIASES)?.try_into()?,
             fragments_in: pin(names::FRAGMENTS_IN)?.try_into()?,
             fragments_out: pin(names::FRAGMENTS_OUT)?.try_into()?,
+            uses: pin(names::USES)?.try_into()?,
+            sources: pin(names::SOURCES)?.try_into()?,
+            rates: pin(names::RATES)?.try_into()?,
+            events: pin(names::EVENTS)?.try_into()?,
             empty: native.clone(),
             native,
             dropped: BTreeMap::new(),
             suppressed: 0,
             devices,
-        })
+        };
+        mirror.clear()?;
+        Ok(mirror)
     }
 
     /// The device of a program.
@@ -268,12 +291,28 @@ impl Mirror {
         same(names::ALIASES, &self.aliases, &self.native.aliases)?;
         same(names::FRAGMENTS_IN, &self.fragments_in, &self.native.fragments_in)?;
         same(names::FRAGMENTS_OUT, &self.fragments_out, &self.native.fragments_out)?;
+        same(names::USES, &self.uses, &self.native.uses)?;
+        same(names::SOURCES, &self.sources, &self.native.sources)?;
+        same(names::RATES, &self.rates, &self.native.rates)?;
+        let logged = self.logged()?;
+        let expected = std::mem::take(&mut self.native.records);
+        ensure!(logged == expected, "the session log\nkernel {logged:?}\ncore {expected:?}");
         let datapath = self.datapath.as_mut().context("an open datapath")?;
         for (reason, counted) in datapath.tables().drops()? {
             let expected = self.dropped.get(&reason).copied().unwrap_or(0);
             ensure!(counted == expected, "{}: {counted}, not {expected}", reason.name());
         }
         Ok(())
+    }
+
+    /// What has been written to the session log since this was last asked.
+    fn logged(&mut self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        while let Some(bytes) = self.events.next() {
+            let record = Record::read_from_bytes(&bytes);
+            records.push(record.map_err(|error| anyhow!("a record: {error}"))?);
+        }
+        Ok(records)
     }
 
     /// Ends all sessions on both sides, and puts the links back.
@@ -288,6 +327,12 @@ impl Mirror {
         clear(&mut self.aliases)?;
         clear(&mut self.fragments_in)?;
         clear(&mut self.fragments_out)?;
+        clear(&mut self.sources)?;
+        clear(&mut self.rates)?;
+        for (number, value) in &self.empty.uses {
+            self.uses.insert(number, value, 0)?;
+        }
+        self.logged()?;
         self.native = self.empty.clone();
         for (index, link) in self.native.links.clone().into_iter().enumerate() {
             self.set_link(index as u32, link)?;

@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
 use publisher::datapath::Datapath;
 use publisher_common::layout::{
-    Link, LocalKey, Publication, PublicationKey, link_flags, source_mode,
+    AccessKey, Handle, Link, LocalKey, Publication, PublicationKey, Rule, Use, config_flags,
+    link_flags, publication_flags, source_mode, verdict,
 };
 use publisher_common::native::{MemoryTables, samples};
 
 use super::{
-    BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, GATEWAY_PORT, LINK_LOCAL_HOST, SECOND_HOST,
-    SESSIONS, Table,
+    BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, DENIED, GATEWAY_PORT, LINK_LOCAL_HOST, NARROW_PORT,
+    SECOND_HOST, SESSIONS, SLOW_PORT, Table,
 };
 
 /// Whether a table of the kernel's holds what the native one does.
@@ -74,6 +75,34 @@ pub(super) fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
         tables.publish(PublicationKey { port: BRIDGED_PORT, ..key }, bridged);
         let exact = Publication { target_port: 81u16.to_be_bytes(), ..value };
         tables.publish(PublicationKey { host: SECOND_HOST, ..key }, exact);
+        let handle = |index| Handle { index, generation: 1 };
+        let slow = Publication { handle: handle(5), rate: 2, source_rate: 1, ..value };
+        tables.publish(PublicationKey { port: SLOW_PORT, ..key }, slow);
+        let narrow = Publication {
+            handle: handle(6),
+            flags: publication_flags::ACCESS,
+            max_sessions: 2,
+            ..value
+        };
+        tables.publish(PublicationKey { port: NARROW_PORT, ..key }, narrow);
+    }
+    for index in [1, 2, 5, 6] {
+        tables.uses.insert(index, Use::default());
+    }
+    let mut client = samples::CLIENT;
+    client[14] = 1;
+    client[15] = DENIED[0];
+    let rule = |verdict| Rule { verdict, until: 0 };
+    tables.rules = vec![
+        (AccessKey::PUBLICATION_BITS, AccessKey::new(6, [0; 16]), rule(verdict::ALLOW)),
+        (AccessKey::BITS, AccessKey::new(6, client), rule(verdict::DENY)),
+    ];
+    client[15] = DENIED[1];
+    tables.rules.push((AccessKey::BITS, AccessKey::new(0, client), rule(verdict::DENY)));
+    if let Some(config) = &mut tables.config {
+        config.flags |= config_flags::BANS;
+        config.sessions_per_source = 7;
+        config.aliases_per_source = 3;
     }
     tables
 }

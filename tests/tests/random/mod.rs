@@ -15,7 +15,7 @@ use publisher_common::native::{Outcome, samples};
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::{
     BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, Frame, GATEWAY_PORT, LINK_LOCAL_HOST, MAC,
-    SECOND_HOST, Step,
+    NARROW_PORT, SECOND_HOST, SLOW_PORT, Step,
 };
 
 /// SplitMix64: fast, and the same everywhere for the same seed.
@@ -196,6 +196,8 @@ impl Traffic {
             0 => 9_999u16.to_be_bytes(),
             1..4 => GATEWAY_PORT,
             4..7 => BRIDGED_PORT,
+            7 | 8 => SLOW_PORT,
+            9..11 => NARROW_PORT,
             _ => samples::PORT,
         };
         flow.client_port = self.random.pick(&[0u16, 50_000, 50_001, 50_002]).to_be_bytes();
