@@ -24,7 +24,7 @@ pub(super) const fn both_done(flags: u8) -> bool {
 #[inline(never)]
 pub(super) fn note<T: Tables>(side: Side, work: &mut Workspace, tables: &mut T) {
     let Workspace { flow, reply, transport, .. } = work;
-    let signal = Signal::of(transport.flags);
+    let signal = Signal::of(side, transport.flags);
     let fin = if signal == Signal::Fin { side.fin() } else { 0 };
     let mut seen = 0;
     if let Some(entry) = tables.forward(flow) {

@@ -64,7 +64,8 @@ pub(super) fn client_sent<T: Tables>(
         }
     };
     let is_opening = entry.session.state == State::V6_INIT;
-    let signal = if is_opening && proof { Signal::Proof } else { Signal::of(transport.flags) };
+    let signal =
+        if is_opening && proof { Signal::Proof } else { Signal::of(Side::Client, transport.flags) };
     let next = step(entry.session.state, Side::Client, signal);
     entry.sent.count(arrival);
     if next.timer != Timer::Kept || transport.protocol == protocol::UDP {
@@ -97,7 +98,7 @@ pub(super) fn container_sent<T: Tables>(class: Class, work: &mut Workspace, tabl
         session.container_isn = transport.sequence;
         session.flags |= session_flags::REPLIED;
     }
-    let next = step(session.state, Side::Container, Signal::of(transport.flags));
+    let next = step(session.state, Side::Container, Signal::of(Side::Container, transport.flags));
     if next.timer != Timer::Kept || transport.protocol == protocol::UDP {
         entry.last_seen = arrival.now;
     }

@@ -32,7 +32,7 @@ impl Side {
 /// What a packet, or its absence, means to the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SYN, with or without ACK.
+    /// SYN; of a client without ACK, which would open nothing.
     Syn,
     /// The client acknowledges the container's SYN: it gets our answers.
     Proof,
@@ -50,12 +50,16 @@ impl Signal {
     /// The signal of a packet with these TCP flags.
     #[inline(always)]
     #[must_use]
-    pub const fn of(flags: u8) -> Self {
+    pub const fn of(side: Side, flags: u8) -> Self {
+        let opens = match side {
+            Side::Client => flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN,
+            Side::Container => flags & tcp_flags::SYN != 0,
+        };
         if flags & tcp_flags::RST != 0 {
             Self::Reset
         } else if flags & tcp_flags::FIN != 0 {
             Self::Fin
-        } else if flags & tcp_flags::SYN != 0 {
+        } else if opens {
             Self::Syn
         } else {
             Self::Other

@@ -99,12 +99,15 @@ fn what_is_no_state_is_closed() {
 #[test]
 fn a_packets_flags_are_one_signal() {
     for flags in 0..=u8::MAX {
-        let expected = match (flags & 0x04 != 0, flags & 0x01 != 0, flags & 0x02 != 0) {
-            (true, ..) => Reset,
-            (_, true, _) => Fin,
-            (.., true) => Syn,
-            _ => Other,
-        };
-        assert_eq!(Signal::of(flags), expected, "{flags:#x}");
+        for side in [Client, Container] {
+            let syn = flags & 0x02 != 0 && (side == Container || flags & 0x10 == 0);
+            let expected = match (flags & 0x04 != 0, flags & 0x01 != 0, syn) {
+                (true, ..) => Reset,
+                (_, true, _) => Fin,
+                (.., true) => Syn,
+                _ => Other,
+            };
+            assert_eq!(Signal::of(side, flags), expected, "{side:?} {flags:#x}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The decisions over whole packets: built with etherparse, and judged by it.
 
+mod access;
 mod aliases;
 mod answers;
 mod closing;
@@ -18,6 +19,7 @@ mod hosts_own;
 mod invariants;
 mod kinds;
 mod links;
+mod machine;
 mod malformed;
 mod opening;
 mod oracle;
