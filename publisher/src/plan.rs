@@ -1,6 +1,7 @@
 //! What the datapath should be, and the steps from what it is: pure, so that it is tested without a
 //! kernel.
 
+mod access;
 mod attach;
 mod links;
 mod publications;
@@ -8,13 +9,14 @@ mod publications;
 mod tests;
 
 use crate::config::Mtu;
-use crate::datapath::{Attachment, LocalPrefix};
+use crate::datapath::{AccessPrefix, Attachment, LocalPrefix};
 use crate::model::Publication;
 use crate::topology::{ResolvedTarget, Snapshot, Unresolved};
 use publisher_common::layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+pub use access::count as count_rules;
 pub use links::LinkTable;
 pub use publications::{Source, source_of};
 
@@ -57,6 +59,10 @@ pub struct Desired {
     pub locals: Vec<LocalPrefix>,
     /// Container links by index.
     pub links: BTreeMap<u32, layout::Link>,
+    /// Who may connect.
+    pub access: BTreeMap<AccessPrefix, layout::Rule>,
+    /// Numbers of the publications whose sessions are counted.
+    pub uses: BTreeSet<u32>,
     /// What is published.
     pub publications: BTreeMap<layout::PublicationKey, layout::Publication>,
     /// Ports of draining sessions: protocol number and port.
@@ -76,6 +82,8 @@ impl Desired {
             slow_lane: lane.map_or(0, |lane| lane.entry),
             uplinks: attach::uplinks(facts),
             locals: attach::locals(facts.snapshot),
+            access: access::plan(facts),
+            uses: access::uses(facts),
             publications: publications::plan(facts, table),
             draining: facts.draining.iter().flat_map(|draining| draining.ports.clone()).collect(),
             attachments: attach::attachments(facts, &links),
@@ -95,8 +103,14 @@ pub enum Action {
     SetLocals,
     /// Set one link.
     SetLink(u32),
+    /// Write access rules: those that are missing, and those that say something else.
+    SetAccess,
+    /// Make the counters of publications, and remove those of publications that are gone.
+    SetUses,
     /// Set the tables of publications.
     SetPublications,
+    /// Remove access rules that are no longer wanted.
+    TidyAccess,
     /// Set the way into the slow lane.
     SetSlowLane,
     /// Detach a program.
@@ -106,10 +120,20 @@ pub enum Action {
 /// The steps from what was last applied to `desired`.
 ///
 /// Replies can be handled before requests are: programs are attached first, links are set before what
-/// is published on them, and nothing is detached before it is out of use.
+/// is published on them, access rules before what they guard, and nothing is detached or removed before
+/// it is out of use.
 pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
-    let Desired { uplinks, locals, links, publications, draining, attachments, slow_lane } =
-        desired;
+    let Desired {
+        uplinks,
+        locals,
+        links,
+        access,
+        uses,
+        publications,
+        draining,
+        attachments,
+        slow_lane,
+    } = desired;
     let mut actions = Vec::new();
     let new = attachments.difference(&applied.attachments);
     actions.extend(new.cloned().map(Action::Attach));
@@ -121,8 +145,17 @@ pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
     }
     let changed = links.iter().filter(|(index, link)| applied.links.get(index) != Some(link));
     actions.extend(changed.map(|(index, _)| Action::SetLink(*index)));
+    if *access != applied.access {
+        actions.push(Action::SetAccess);
+    }
+    if *uses != applied.uses {
+        actions.push(Action::SetUses);
+    }
     if *publications != applied.publications || *draining != applied.draining {
         actions.push(Action::SetPublications);
+    }
+    if *access != applied.access {
+        actions.push(Action::TidyAccess);
     }
     if *slow_lane != applied.slow_lane {
         actions.push(Action::SetSlowLane);

@@ -234,9 +234,12 @@ async fn add<C: Control>(
     spec: Result<Json<PublicationSpec>, JsonRejection>,
 ) -> Result<Response, Failure> {
     let Json(spec) = spec?;
-    let what = format!("add {spec}");
+    let guards = [spec.access().to_string(), spec.limits().to_string()];
+    let guards: String =
+        guards.iter().filter(|it| !it.is_empty()).map(|it| format!(" {it}")).collect();
+    let what = format!("add {spec}{guards}");
     let added = changes.run(peer, what, async move { control.add(spec).await }).await?;
-    let status = if added.already { StatusCode::OK } else { StatusCode::CREATED };
+    let status = if added.already || added.updated { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(Document::new(added))).into_response())
 }
 

@@ -1,11 +1,12 @@
 //! `publisherctl`'s command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::DEFAULT_SOCKET;
-use crate::model::SourceMode;
+use crate::model::{Access, ClientPrefix, Limits, SourceMode, SpecError};
 
 /// Publishes container ports on the host's IPv6 addresses.
 #[derive(Debug, Parser)]
@@ -79,6 +80,8 @@ pub(super) enum Verb {
         /// The source address that the container sees: auto, alias or gateway
         #[arg(long, value_name = "SOURCE", default_value_t)]
         source: SourceMode,
+        #[command(flatten)]
+        guards: GuardArgs,
     },
     /// End a publication, named exactly as it was added
     Rm {
@@ -126,6 +129,44 @@ pub(super) enum Verb {
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+}
+
+/// Who may connect to a publication, and how often.
+#[derive(Debug, Args)]
+pub(super) struct GuardArgs {
+    /// Let these clients in, and nobody else unless another --allow says so; may be given several times
+    ///
+    /// The longest prefix decides: of --allow 2001:db8::/32 --deny 2001:db8:bad::/48, the second counts for
+    /// the clients that it matches.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) allow: Vec<String>,
+    /// Keep these clients out; may be given several times
+    ///
+    /// Without an --allow, all others are let in.
+    #[arg(long, value_name = "CIDR")]
+    pub(super) deny: Vec<String>,
+    /// Established sessions that there may be at once
+    #[arg(long, value_name = "N")]
+    pub(super) max_sessions: Option<NonZeroU32>,
+    /// New sessions in a second
+    #[arg(long, value_name = "N")]
+    pub(super) rate: Option<NonZeroU32>,
+    /// New sessions in a second from each /64
+    #[arg(long, value_name = "N")]
+    pub(super) source_rate: Option<NonZeroU32>,
+}
+
+impl GuardArgs {
+    /// The same, checked.
+    pub(super) fn read(&self) -> Result<(Access, Limits), SpecError> {
+        let Self { allow, deny, max_sessions, rate, source_rate } = self;
+        let prefixes = |list: &[String]| {
+            list.iter().map(|text| text.parse()).collect::<Result<Vec<ClientPrefix>, _>>()
+        };
+        let access = Access::new(prefixes(allow)?, prefixes(deny)?)?;
+        let limits = Limits { max_sessions: *max_sessions, rate: *rate, source_rate: *source_rate };
+        Ok((access, limits))
+    }
 }
 
 /// A daemon's address. Only unix sockets are spoken to.

@@ -20,6 +20,8 @@ pub(super) const PUBLICATIONS: Columns<PublicationView> = Columns {
     more: &[
         ("ID", |it| it.id.to_string()),
         ("ASKED", |it| it.source.requested.to_string()),
+        ("ACCESS", |it| dash_if_empty(it.access.to_string())),
+        ("LIMITS", |it| dash_if_empty(it.limits.to_string())),
         ("BRIDGE", |it| or_dash(it.veth.as_ref().and(it.link.as_ref()))),
         ("CREATED", |it| timestamp::format(it.created)),
         ("NOTES", |it| {
@@ -123,6 +125,10 @@ fn endpoint(address: Ipv6Addr, scope: Option<&str>, port: Option<u16>) -> String
         Some(port) => format!("[{address}]:{port}"),
         None => address,
     }
+}
+
+fn dash_if_empty(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
 fn format_time(time: SystemTime) -> String {

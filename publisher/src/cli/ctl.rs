@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use clap::Parser as _;
 
-use super::args::{CtlArgs, Format, Verb};
+use super::args::{CtlArgs, Format, GuardArgs, Verb};
 use super::output::Output;
 use super::{Exit, Messages, Style, columns, filter, manual, status, usage};
 use crate::api::documents::{Clients, Document, Done, Drops, Publications, Sessions};
@@ -111,7 +111,9 @@ struct Command<'a, 'b> {
 impl Command<'_, '_> {
     async fn run(&mut self, verb: Verb) -> Result<(), Failure> {
         match verb {
-            Verb::Add { published, target, source } => self.add(&published, &target, source).await,
+            Verb::Add { published, target, source, guards } => {
+                self.add(&published, &target, source, &guards).await
+            }
             Verb::Rm { published, all: _, kill } => self.rm(published.as_deref(), kill).await,
             Verb::Ls => self.ls().await,
             Verb::Sessions { filters } => self.sessions(&filters).await,
@@ -130,18 +132,21 @@ impl Command<'_, '_> {
         published: &str,
         target: &str,
         source: SourceMode,
+        guards: &GuardArgs,
     ) -> Result<(), Failure> {
         let published = published.parse().map_err(ApiError::from)?;
         let target = target.parse().map_err(ApiError::from)?;
+        let (access, limits) = guards.read().map_err(ApiError::from)?;
         let spec = PublicationSpec::new(published, target, source).map_err(ApiError::from)?;
-        let added = self.client.add(&spec).await?;
+        let added = self.client.add(&spec.guarded(access, limits)).await?;
         for warning in &added.warnings {
             self.messages.warning(warning);
         }
         if self.output.is_json() {
             self.output.json(&Document::new(added))?;
         } else {
-            self.output.line(&added.publication.to_string())?;
+            let updated = if added.updated { " (updated)" } else { "" };
+            self.output.line(&format!("{}{updated}", added.publication))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! Everything is pinned below one directory of a bpffs, in a directory named after the version of the
 //! map layout: the datapath goes on when the daemon ends, and the next daemon takes it over.
 
+mod access;
 mod attach;
 mod error;
 mod object;
@@ -12,6 +13,7 @@ mod sessions;
 mod tables;
 mod takeover;
 
+pub use access::AccessPrefix;
 pub use attach::{Attachment, Hook, Means};
 pub use error::DatapathError;
 pub use object::{Capacities, OBJECT, ProgramStatistics};

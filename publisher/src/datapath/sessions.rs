@@ -171,7 +171,7 @@ impl Tables {
 }
 
 /// An entry that was there when it was read: one may go between its key and its value.
-fn present<T>(item: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn present<T>(item: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match item {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),

@@ -5,9 +5,11 @@ use crate::api::types::{Added, DropView, PublicationView, SessionView, StatusVie
 use crate::api::{ApiError, Control, RemoveRequest, SessionFilter};
 use crate::datapath::DatapathError;
 use crate::lane;
-use crate::model::{PublicationSpec, Verdict, conflicts};
+use crate::model::{Access, Publication, PublicationSpec, Verdict, conflicts};
+use crate::plan::count_rules;
 use crate::store::StoreError;
 use crate::topology::reserved_ports::PortSet;
+use publisher_common::layout;
 use std::net::Ipv4Addr;
 use tracing::info;
 
@@ -27,32 +29,65 @@ fn uninstalled() -> ApiError {
     ApiError::failed("this publisherd has been uninstalled and is about to exit")
 }
 
+/// What was there before an `add`.
+enum Before {
+    /// Nothing.
+    Nothing,
+    /// The same.
+    Same,
+    /// The same for other clients, or within other limits.
+    Guarded {
+        /// Who could connect.
+        access: Access,
+    },
+}
+
+/// Refuses more access rules than the datapath has room for.
+fn room_for_rules(publications: &[Publication]) -> Result<(), ApiError> {
+    let count = count_rules(publications.iter().map(|publication| &publication.spec));
+    if count > layout::RULES as usize {
+        return Err(ApiError::failed(format!(
+            "there is no room for {count} access rules: all publications together can have {}",
+            layout::RULES
+        ))
+        .with_hint("allow or deny shorter prefixes that cover several"));
+    }
+    Ok(())
+}
+
 impl Engine {
-    /// Keeps a publication on disk; says whether it was there before.
-    async fn keep(&self, spec: PublicationSpec) -> Result<(u32, bool), ApiError> {
+    /// Keeps a publication on disk; says what was there before.
+    async fn keep(&self, spec: PublicationSpec) -> Result<(u32, Before), ApiError> {
         let mut inner = self.inner.lock().await;
         let Inner { datapath, state, store, .. } = &mut *inner;
         if datapath.is_none() {
             return Err(uninstalled());
         }
-        match conflicts(state.publications(), &spec) {
-            Verdict::Already(publication) => return Ok((publication.id, true)),
-            Verdict::Taken(owner) => return Err(ApiError::taken(&spec, owner)),
-            Verdict::Free => {}
-        }
         let mut next = state.clone();
-        let publication = next.add(spec)?;
+        let (id, before) = match conflicts(state.publications(), &spec) {
+            Verdict::Already(publication) => return Ok((publication.id, Before::Same)),
+            Verdict::Taken(owner) => return Err(ApiError::taken(&spec, owner)),
+            Verdict::Guarded(publication) => {
+                let before = Before::Guarded { access: publication.spec.access().clone() };
+                next.guard(publication.id, spec);
+                (publication.id, before)
+            }
+            Verdict::Free => (next.add(spec)?.id, Before::Nothing),
+        };
+        room_for_rules(next.publications())?;
         store.save(&next)?;
         *state = next;
-        info!("published {publication}");
-        Ok((publication.id, false))
+        if let Some(publication) = state.publications().iter().find(|it| it.id == id) {
+            info!("published {publication}");
+        }
+        Ok((id, before))
     }
 }
 
 impl Control for Engine {
     async fn add(&self, spec: PublicationSpec) -> Result<Added, ApiError> {
-        let (id, already) = self.keep(spec).await?;
-        if !already {
+        let (id, before) = self.keep(spec).await?;
+        if matches!(before, Before::Nothing) {
             self.look_at_firewall().await;
         }
         self.reconcile().await;
@@ -70,9 +105,20 @@ impl Control for Engine {
         {
             warnings.push(format!("the target can't be reached now: {reason}"));
         }
+        if let Before::Guarded { access } = &before
+            && !access.is_open()
+            && view.access.is_open()
+        {
+            warnings.push(format!("every client is let in now: before, there was {access}"));
+        }
         warnings.extend(inner.firewall_warnings(self));
         warnings.extend(inner.failures.iter().cloned());
-        Ok(Added { publication: view, already, warnings })
+        Ok(Added {
+            publication: view,
+            already: matches!(before, Before::Same),
+            updated: matches!(before, Before::Guarded { .. }),
+            warnings,
+        })
     }
 
     async fn remove(

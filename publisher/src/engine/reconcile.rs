@@ -211,6 +211,9 @@ fn carry_out(
                 datapath.tables().set_link(*index, link)?;
             }
         }
+        Action::SetAccess => datapath.tables().set_access(&desired.access)?,
+        Action::TidyAccess => datapath.tables().tidy_access(&desired.access)?,
+        Action::SetUses => datapath.tables().set_uses(&desired.uses)?,
         Action::SetPublications => {
             datapath.tables().set_publications(&desired.publications, &desired.draining)?;
         }
@@ -233,6 +236,8 @@ fn forget(action: &Action, desired: &mut Desired, applied: &Desired) {
         Action::SetLink(index) => {
             desired.links.remove(index);
         }
+        Action::SetAccess | Action::TidyAccess => desired.access.clone_from(&applied.access),
+        Action::SetUses => desired.uses.clone_from(&applied.uses),
         Action::SetPublications => {
             desired.publications.clone_from(&applied.publications);
             desired.draining.clone_from(&applied.draining);

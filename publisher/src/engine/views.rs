@@ -68,6 +68,8 @@ impl Inner {
             target,
             target_ports: spec.target_ports(),
             source: SourceView { requested: spec.source(), used: source.0, reason: source.1 },
+            access: spec.access().clone(),
+            limits: spec.limits(),
             path,
             path_reason,
             link: link.filter(|link| is_up && link.device != 0).map(|link| name(link.device)),

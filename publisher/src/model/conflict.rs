@@ -9,6 +9,8 @@ pub enum Verdict<'a> {
     Free,
     /// It is there already, the same in every point: adding it again is no error.
     Already(&'a Publication),
+    /// It is there already, for other clients or within other limits.
+    Guarded(&'a Publication),
     /// A port of it is taken by this one.
     Taken(&'a Publication),
 }
@@ -32,6 +34,9 @@ pub fn conflicts<'a>(existing: &'a [Publication], spec: &PublicationSpec) -> Ver
     match in_the_way {
         None => Verdict::Free,
         Some(publication) if publication.spec == *spec => Verdict::Already(publication),
+        Some(publication) if publication.spec.differs_in_guards_only(spec) => {
+            Verdict::Guarded(publication)
+        }
         Some(publication) => Verdict::Taken(publication),
     }
 }
@@ -39,7 +44,8 @@ pub fn conflicts<'a>(existing: &'a [Publication], spec: &PublicationSpec) -> Ver
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{SourceMode, timestamp};
+    use crate::model::{Access, Limits, SourceMode, timestamp};
+    use std::num::NonZeroU32;
 
     fn spec(published: &str, target: &str) -> PublicationSpec {
         PublicationSpec::new(published.parse().unwrap(), target.parse().unwrap(), SourceMode::Auto)
@@ -86,6 +92,16 @@ mod tests {
                 Verdict::Already(publication)
             );
         }
+    }
+
+    #[test]
+    fn the_same_for_others_is_no_conflict() {
+        let existing = existing();
+        let limits = Limits { rate: NonZeroU32::new(1), ..Limits::default() };
+        let limited = spec("8080", "172.17.0.2:80").guarded(Access::default(), limits);
+        assert_eq!(conflicts(&existing, &limited), Verdict::Guarded(&existing[0]));
+        let elsewhere = spec("8080", "172.17.0.3:80").guarded(Access::default(), limits);
+        assert_eq!(conflicts(&existing, &elsewhere), Verdict::Taken(&existing[0]));
     }
 
     #[test]

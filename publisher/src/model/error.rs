@@ -2,6 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
+
+use super::{Access, ClientPrefix};
+
 /// A publication, or a part of one, that was refused.
 ///
 /// The `Display` text is one line without a prefix; [`hint`](Self::hint) is the line that follows it.
@@ -86,6 +90,26 @@ pub enum SpecError {
     /// `--source` (or the API's `source`) with an unknown word.
     #[error("{0} is not a source: use auto, alias or gateway")]
     BadSource(String),
+    /// An IPv4 prefix in an access rule.
+    #[error("{0} is IPv4: clients are IPv6")]
+    ClientIsIpv4(String),
+    /// What stands in the place of a client's prefix isn't one.
+    #[error("{0} is not an IPv6 prefix")]
+    BadClient(String),
+    /// `2001:db8::5/64`: one client, or its whole network?
+    #[error("{written} has host bits")]
+    ClientHasHostBits {
+        /// The prefix as it was written.
+        written: Ipv6Net,
+        /// The same without them.
+        meant: Ipv6Net,
+    },
+    /// A prefix that is to be let in and kept out.
+    #[error("{0} is both allowed and denied")]
+    AllowedAndDenied(ClientPrefix),
+    /// More rules than a publication can have.
+    #[error("{0} access rules are too many: a publication can have {most}", most = Access::MOST)]
+    TooManyRules(usize),
 }
 
 impl SpecError {
@@ -121,6 +145,15 @@ impl SpecError {
             Self::BadTarget(_) | Self::TargetNotUnicast { .. } => {
                 "give the container's own IPv4 address, for instance 172.17.0.2:80".into()
             }
+            Self::ClientIsIpv4(_) => {
+                "only IPv6 clients come this way: IPv4 clients never meet this rule".into()
+            }
+            Self::BadClient(_) => "write 2001:db8::/64, or 2001:db8::5 for a single client".into(),
+            Self::ClientHasHostBits { written, meant } => {
+                format!("did you mean {meant}? A single client is {}", written.addr())
+            }
+            Self::AllowedAndDenied(prefix) => format!("leave --allow {prefix} or --deny {prefix} out"),
+            Self::TooManyRules(_) => "allow or deny shorter prefixes that cover several".into(),
             Self::BadSource(_) => return None,
         })
     }

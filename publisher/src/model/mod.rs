@@ -3,6 +3,7 @@
 //! Every type here can only hold a valid value: whether it comes from a command line, a JSON body or
 //! the state file, it goes through the same constructors.
 
+mod access;
 mod conflict;
 mod error;
 mod host;
@@ -12,6 +13,7 @@ mod publication;
 mod spec;
 pub mod timestamp;
 
+pub use access::{Access, ClientPrefix, Limits};
 pub use conflict::{Verdict, conflicts};
 pub use error::SpecError;
 pub(crate) use error::quoted;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::error::{SpecError, quoted};
-use super::{HostAddress, PortRange, Protocol, SourceMode};
+use super::{Access, HostAddress, Limits, PortRange, Protocol, SourceMode};
 
 /// The host's side: what a client addresses, and what `rm` names. `8080/tcp`, `[2001:db8::1]:53/udp`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,7 +137,7 @@ impl FromStr for Target {
     }
 }
 
-/// All that `add` says: what is published, to which target, with which source.
+/// All that `add` says: what is published, to which target, with which source, and for whom.
 ///
 /// The published and the target range have the same length: the n-th port leads to the n-th.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -146,10 +146,12 @@ pub struct PublicationSpec {
     published: Published,
     target: Target,
     source: SourceMode,
+    access: Access,
+    limits: Limits,
 }
 
 impl PublicationSpec {
-    /// Publishes `published` to `target`.
+    /// Publishes `published` to `target`, for everybody and without limits.
     ///
     /// # Errors
     ///
@@ -167,7 +169,14 @@ impl PublicationSpec {
                 target_len: target.ports.len(),
             });
         }
-        Ok(Self { published, target, source })
+        let (access, limits) = (Access::default(), Limits::default());
+        Ok(Self { published, target, source, access, limits })
+    }
+
+    /// The same for those whom `access` lets in, within `limits`.
+    #[must_use]
+    pub fn guarded(self, access: Access, limits: Limits) -> Self {
+        Self { access, limits, ..self }
     }
 
     /// The host's side: address, ports and protocol.
@@ -210,6 +219,22 @@ impl PublicationSpec {
         self.source
     }
 
+    /// Who may connect.
+    pub const fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// How many sessions there may be.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Whether `other` publishes the same in the same way, if perhaps for others.
+    pub fn differs_in_guards_only(&self, other: &Self) -> bool {
+        let Self { published, target, source, access: _, limits: _ } = self;
+        (published, target, source) == (&other.published, &other.target, &other.source)
+    }
+
     /// The container's port that the published port `port` leads to; `None` if it isn't published here.
     pub const fn target_port(&self, port: u16) -> Option<u16> {
         if self.published.ports.contains(port) {
@@ -240,22 +265,29 @@ struct RawSpec {
     target_ports: PortRange,
     #[serde(default)]
     source: SourceMode,
+    #[serde(default, skip_serializing_if = "Access::is_open")]
+    access: Access,
+    #[serde(default, skip_serializing_if = "Limits::is_none")]
+    limits: Limits,
 }
 
 impl TryFrom<RawSpec> for PublicationSpec {
     type Error = SpecError;
 
     fn try_from(raw: RawSpec) -> Result<Self, SpecError> {
-        let RawSpec { host, ports, protocol, target, target_ports, source } = raw;
-        Self::new(Published { host, ports, protocol }, Target::new(target, target_ports)?, source)
+        let RawSpec { host, ports, protocol, target, target_ports, source, access, limits } = raw;
+        let published = Published { host, ports, protocol };
+        let target = Target::new(target, target_ports)?;
+        Ok(Self::new(published, target, source)?.guarded(access, limits))
     }
 }
 
 impl From<PublicationSpec> for RawSpec {
-    fn from(PublicationSpec { published, target, source }: PublicationSpec) -> Self {
+    fn from(spec: PublicationSpec) -> Self {
+        let PublicationSpec { published, target, source, access, limits } = spec;
         let Published { host, ports, protocol } = published;
         let Target { address, ports: target_ports } = target;
-        Self { host, ports, protocol, target: address, target_ports, source }
+        Self { host, ports, protocol, target: address, target_ports, source, access, limits }
     }
 }
 

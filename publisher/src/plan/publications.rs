@@ -1,10 +1,11 @@
 //! Publications as the datapath's keys and values: one entry per port.
 
 use super::{Facts, LinkTable};
-use crate::model::{HostAddress, Publication, SourceMode};
+use crate::model::{HostAddress, Limits, Publication, SourceMode};
 use crate::topology::{AliasRoute, ResolvedTarget, Snapshot, Unresolved};
-use publisher_common::layout::{self, Handle, PublicationKey, source_mode};
+use publisher_common::layout::{self, Handle, PublicationKey, publication_flags, source_mode};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// The source that a container sees, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,19 +63,22 @@ fn entry(
     source: &Source,
     link: u32,
 ) -> layout::Publication {
+    let spec = &publication.spec;
+    let Limits { max_sessions, rate, source_rate } = spec.limits();
+    let number = |limit: Option<NonZeroU32>| limit.map_or(0, NonZeroU32::get);
     layout::Publication {
         handle: Handle { index: publication.id, generation: publication.generation },
-        target: publication.spec.target().octets(),
+        target: spec.target().octets(),
         target_port: target_port.to_be_bytes(),
         source: match source {
             Source::Alias => source_mode::ALIAS,
             Source::Gateway(_) => source_mode::GATEWAY,
         },
-        flags: 0,
+        flags: if spec.access().is_open() { 0 } else { publication_flags::ACCESS },
         link,
-        max_sessions: 0,
-        rate: 0,
-        source_rate: 0,
+        max_sessions: number(max_sessions),
+        rate: number(rate),
+        source_rate: number(source_rate),
         reserved: [0; 8],
     }
 }

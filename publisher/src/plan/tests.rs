@@ -1,3 +1,7 @@
+//! Plans, without a kernel.
+
+mod access;
+
 use super::*;
 use crate::datapath::Hook;
 use crate::model::SourceMode;

@@ -53,6 +53,14 @@ impl State {
         Ok(publication)
     }
 
+    /// Gives the publication `id` another spec, which publishes the same to the same target; returns it.
+    /// `None` if there is no such publication.
+    pub fn guard(&mut self, id: u32, spec: PublicationSpec) -> Option<Publication> {
+        let publication = self.publications.iter_mut().find(|publication| publication.id == id)?;
+        publication.spec = spec;
+        Some(publication.clone())
+    }
+
     /// Removes the publication `id` and returns it. Its id isn't given out again.
     pub fn remove(&mut self, id: u32) -> Option<Publication> {
         let at = self.publications.iter().position(|publication| publication.id == id)?;

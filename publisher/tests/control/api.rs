@@ -47,6 +47,15 @@ fn post(daemon: &Daemon, body: &str) -> (u16, serde_json::Value) {
     request(daemon, "POST /v1/publications", "content-type: application/json\r\n", body)
 }
 
+fn guarded(access: &str) -> String {
+    GOOD.replace("{\"ports", &format!("{{\"access\":{access},\"ports"))
+}
+
+fn many_rules(count: usize) -> String {
+    let rules: Vec<_> = (0..count).map(|n| format!("\"2001:db8::{n:x}\"")).collect();
+    format!("{{\"deny\":[{}]}}", rules.join(","))
+}
+
 /// Nothing was published, and the server goes on.
 #[track_caller]
 fn unharmed(daemon: &Daemon) {
@@ -105,6 +114,13 @@ fn bodies_that_are_no_publication() {
         (&GOOD.replace("{\"ports", "{\"host\":\"fe80::1\",\"ports"), 422, "needs an interface"),
         (&GOOD.replace("{\"ports", "{\"path\":\"proxy\",\"ports"), 422, "unknown field `path`"),
         (&GOOD.replace("{\"ports", "{\"source\":\"me\",\"ports"), 422, "'me' is not a source"),
+        (&GOOD.replace("{\"ports", "{\"limits\":{\"rate\":0},\"ports"), 422, "nonzero u32"),
+        (&GOOD.replace("{\"ports", "{\"limits\":{\"rat\":1},\"ports"), 422, "unknown field `rat`"),
+        (&guarded(r#"{"allow":["10.0.0.0/8"]}"#), 422, "is IPv4: clients are IPv6"),
+        (&guarded(r#"{"allow":["2001:db8::1/64"]}"#), 422, "has host bits"),
+        (&guarded(r#"{"allow":["::/0"],"deny":["::/0"]}"#), 422, "both allowed and denied"),
+        (&guarded(r#"{"permit":["::/0"]}"#), 422, "unknown field `permit`"),
+        (&guarded(&many_rules(257)), 422, "257 access rules are too many"),
         (&"[".repeat(10_000), 422, "invalid type: sequence"),
         (&format!("{GOOD}x"), 400, "trailing characters"),
     ] {

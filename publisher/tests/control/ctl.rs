@@ -119,6 +119,7 @@ fn ls_in_every_form() {
             "id": 1, "host": "::", "ports": {"first": 8080, "last": 8080}, "protocol": "tcp",
             "target": "172.17.0.2", "target_ports": {"first": 80, "last": 80},
             "source": {"requested": "auto", "used": "alias", "reason": null},
+            "access": {"allow": [], "deny": []}, "limits": {},
             "path": "peer", "path_reason": null, "link": "docker0", "veth": "veth1a2b",
             "sessions": 2, "warnings": [], "created": "2026-11-21T21:20:25Z",
         })

@@ -3,4 +3,5 @@
 mod api;
 mod ctl;
 mod failures;
+mod guards;
 mod support;

@@ -75,6 +75,8 @@ fn view(publication: &Publication) -> PublicationView {
             }),
             reason: None,
         },
+        access: spec.access().clone(),
+        limits: spec.limits(),
         path: if first { Path::Peer } else { Path::Down },
         path_reason: (!first).then(|| "no route to the target".to_owned()),
         link: text("docker0"),
@@ -94,13 +96,22 @@ impl Control for Memory {
         tokio::time::sleep(delay).await;
         assert!(!panics, "a bug");
         let mut inner = self.working()?;
-        let (publication, already) = match conflicts(inner.state.publications(), &spec) {
-            Verdict::Already(publication) => (publication.clone(), true),
+        let (mut already, mut updated) = (false, false);
+        let publication = match conflicts(inner.state.publications(), &spec) {
+            Verdict::Already(publication) => {
+                already = true;
+                publication.clone()
+            }
+            Verdict::Guarded(publication) => {
+                updated = true;
+                let id = publication.id;
+                inner.state.guard(id, spec).unwrap()
+            }
             Verdict::Taken(owner) => return Err(ApiError::taken(&spec, owner)),
-            Verdict::Free => (inner.state.add(spec).unwrap(), false),
+            Verdict::Free => inner.state.add(spec).unwrap(),
         };
         let warnings = inner.warnings.clone();
-        Ok(Added { publication: view(&publication), already, warnings })
+        Ok(Added { publication: view(&publication), already, updated, warnings })
     }
 
     async fn remove(

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{HostAddress, PortRange, Protocol, Published, SourceMode, Target, timestamp};
+use crate::model::{
+    Access, HostAddress, Limits, PortRange, Protocol, Published, SourceMode, Target, timestamp,
+};
 
 /// A publication and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,12 @@ pub struct PublicationView {
     pub target_ports: PortRange,
     /// The source that the container sees.
     pub source: SourceView,
+    /// Who may connect.
+    #[serde(default)]
+    pub access: Access,
+    /// How many sessions there may be.
+    #[serde(default)]
+    pub limits: Limits,
     /// The way that packets take into the container.
     pub path: Path,
     /// Why it isn't a better one.
@@ -121,6 +129,10 @@ pub struct Added {
     pub publication: PublicationView,
     /// It was there before, the same in every point.
     pub already: bool,
+    /// It was there before, for other clients or within other limits, which are these now. Its sessions
+    /// go on.
+    #[serde(default)]
+    pub updated: bool,
     /// What its owner should know, one line each.
     pub warnings: Vec<String>,
 }

@@ -1,0 +1,81 @@
+//! Access rules, and the counters of publications.
+//!
+//! Rules are changed so that each client goes from its old rule to its new one in one step: new ones are
+//! written longest first, which hides what is shorter, and old ones go shortest first.
+
+use super::error::DatapathError;
+use super::sessions::present;
+use super::tables::{Tables, failed};
+use aya::maps::lpm_trie::Key;
+use publisher_common::layout::{AccessKey, Rule, Use, names};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A prefix in the access rules: bits of the key, and the key. Shorter ones are less.
+pub type AccessPrefix = (u32, AccessKey);
+
+/// `BPF_NOEXIST`: an entry that is there stays as it is.
+const NO_EXIST: u64 = 1;
+
+impl Tables {
+    /// Writes the rules that are missing or say something else.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_access(
+        &mut self,
+        wanted: &BTreeMap<AccessPrefix, Rule>,
+    ) -> Result<(), DatapathError> {
+        let there = self.rules()?;
+        for ((bits, key), rule) in wanted.iter().rev() {
+            if there.get(&(*bits, *key)) != Some(rule) {
+                self.access
+                    .insert(&Key::new(*bits, *key), rule, 0)
+                    .map_err(failed(names::ACCESS))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the rules that aren't wanted.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn tidy_access(
+        &mut self,
+        wanted: &BTreeMap<AccessPrefix, Rule>,
+    ) -> Result<(), DatapathError> {
+        for (bits, key) in self.rules()?.into_keys() {
+            if !wanted.contains_key(&(bits, key)) {
+                self.access.remove(&Key::new(bits, key)).map_err(failed(names::ACCESS))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(&self) -> Result<BTreeMap<AccessPrefix, Rule>, DatapathError> {
+        let mut rules = BTreeMap::new();
+        for item in self.access.iter() {
+            if let Some((key, rule)) = present(item).map_err(failed(names::ACCESS))? {
+                rules.insert((key.prefix_len(), key.data()), rule);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Makes a counter for each of these publications, and removes those of others. Counters that are
+    /// there go on.
+    ///
+    /// # Errors
+    /// When the map can't be written.
+    pub fn set_uses(&mut self, wanted: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        let there: BTreeSet<u32> =
+            self.uses.keys().collect::<Result<_, _>>().map_err(failed(names::USES))?;
+        for id in wanted.difference(&there) {
+            self.uses.insert(id, Use::default(), NO_EXIST).map_err(failed(names::USES))?;
+        }
+        for id in there.difference(wanted) {
+            self.uses.remove(id).map_err(failed(names::USES))?;
+        }
+        Ok(())
+    }
+}
