@@ -10,13 +10,13 @@ mod tests;
 
 use crate::config::Mtu;
 use crate::datapath::{AccessPrefix, Attachment, LocalPrefix};
-use crate::model::Publication;
+use crate::model::{ClientPrefix, Publication};
 use crate::topology::{ResolvedTarget, Snapshot, Unresolved};
 use publisher_common::layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-pub use access::count as count_rules;
+pub use access::{ban_key, count as count_rules};
 pub use links::LinkTable;
 pub use publications::{Source, source_of};
 
@@ -40,6 +40,8 @@ pub struct Draining {
 pub struct Facts<'a> {
     /// What is published.
     pub publications: &'a [Publication],
+    /// Who is kept out of everything, and until when (0: for good).
+    pub bans: &'a BTreeMap<ClientPrefix, u32>,
     /// What was published and isn't quiet yet.
     pub draining: &'a [Draining],
     /// The host's interfaces and addresses.
@@ -61,6 +63,8 @@ pub struct Desired {
     pub links: BTreeMap<u32, layout::Link>,
     /// Who may connect.
     pub access: BTreeMap<AccessPrefix, layout::Rule>,
+    /// Whether there are rules that hold for all publications.
+    pub has_bans: bool,
     /// Numbers of the publications whose sessions are counted.
     pub uses: BTreeSet<u32>,
     /// What is published.
@@ -83,6 +87,7 @@ impl Desired {
             uplinks: attach::uplinks(facts),
             locals: attach::locals(facts.snapshot),
             access: access::plan(facts),
+            has_bans: !facts.bans.is_empty(),
             uses: access::uses(facts),
             publications: publications::plan(facts, table),
             draining: facts.draining.iter().flat_map(|draining| draining.ports.clone()).collect(),
@@ -105,6 +110,8 @@ pub enum Action {
     SetLink(u32),
     /// Write access rules: those that are missing, and those that say something else.
     SetAccess,
+    /// Set whether rules that hold for all publications are looked at.
+    SetBans,
     /// Make the counters of publications, and remove those of publications that are gone.
     SetUses,
     /// Set the tables of publications.
@@ -128,6 +135,7 @@ pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
         locals,
         links,
         access,
+        has_bans,
         uses,
         publications,
         draining,
@@ -147,6 +155,9 @@ pub fn plan(desired: &Desired, applied: &Desired) -> Vec<Action> {
     actions.extend(changed.map(|(index, _)| Action::SetLink(*index)));
     if *access != applied.access {
         actions.push(Action::SetAccess);
+    }
+    if *has_bans != applied.has_bans {
+        actions.push(Action::SetBans);
     }
     if *uses != applied.uses {
         actions.push(Action::SetUses);

@@ -13,12 +13,15 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::documents::{
-    AddedDocument, Clients, Done, Drops, ErrorDocument, Publications, Sessions, StatusDocument,
+    AddedDocument, Bans, Clients, Document, Done, Drops, ErrorDocument, Publications, Sessions,
+    StatusDocument,
 };
-use super::query::{RemoveQuery, SessionQuery, WhoisQuery};
-use super::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
-use super::{ApiError, RemoveRequest, SessionFilter};
-use crate::model::PublicationSpec;
+use super::query::{BanQuery, RemoveQuery, SessionQuery, WhoisQuery};
+use super::types::{
+    Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
+};
+use super::{ApiError, BanRequest, RemoveRequest, SessionFilter};
+use crate::model::{Ban, Banned, PublicationSpec};
 
 /// How long an answer may take. `uninstall` and `rm --all` of thousands are the slowest.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,6 +146,37 @@ impl Client {
     ) -> Result<Vec<WhoisView>, ClientError> {
         let uri = format!("/v1/whois/{alias}{}", WhoisQuery::write(port));
         Ok(self.get::<Clients>(uri).await?.clients)
+    }
+
+    /// Keeps clients out.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn ban(&self, request: &BanRequest) -> Result<BanResult, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|error| self.garbled(&error))?;
+        let document: Document<BanResult> =
+            self.call(Method::POST, "/v1/bans".into(), body).await?;
+        Ok(document.content)
+    }
+
+    /// Lets them in again; says which bans have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn unban(&self, who: Banned) -> Result<Vec<Ban>, ClientError> {
+        let uri = format!("/v1/bans{}", BanQuery::write(who));
+        Ok(self.call::<Bans>(Method::DELETE, uri, Vec::new()).await?.bans)
+    }
+
+    /// Every ban.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn bans(&self) -> Result<Vec<Ban>, ClientError> {
+        Ok(self.get::<Bans>("/v1/bans".into()).await?.bans)
     }
 
     /// The daemon's state.

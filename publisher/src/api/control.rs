@@ -1,13 +1,16 @@
 //! What the API can do, without saying how: the boundary between the server and the engine.
 
+use std::fmt;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 use super::ApiError;
 use super::types::{
-    Added, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
+    Added, BanResult, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
 };
-use crate::model::{Protocol, PublicationSpec, Published};
+use crate::model::{Ban, BanTime, Banned, Protocol, PublicationSpec, Published};
 
 /// What `rm` is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,28 @@ pub enum RemoveRequest {
     One(Published),
     /// Every publication.
     All,
+}
+
+/// Whom `deny add` is to keep out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRequest {
+    /// The clients, or an alias that stands for one.
+    pub who: Banned,
+    /// For how many seconds; for good where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<BanTime>,
+}
+
+/// `2001:db8::5 for 600 s`
+impl fmt::Display for BanRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { who, seconds } = self;
+        match seconds {
+            Some(seconds) => write!(f, "{who} for {} s", u64::from(*seconds)),
+            None => write!(f, "{who} for good"),
+        }
+    }
 }
 
 /// Which sessions are asked for: those that meet every condition that is given.
@@ -84,6 +109,16 @@ pub trait Control: Send + Sync + 'static {
         alias: Ipv4Addr,
         port: Option<u16>,
     ) -> impl Future<Output = Result<Vec<WhoisView>, ApiError>> + Send;
+
+    /// Keeps clients out of every publication, on disk too, and ends their sessions. In place of a ban of
+    /// the same clients that is there.
+    fn ban(&self, request: BanRequest) -> impl Future<Output = Result<BanResult, ApiError>> + Send;
+
+    /// Ends bans and returns what they were. Fails with [`ApiError::not_banned`].
+    fn unban(&self, who: Banned) -> impl Future<Output = Result<Vec<Ban>, ApiError>> + Send;
+
+    /// Every ban, in any order.
+    fn bans(&self) -> impl Future<Output = Result<Vec<Ban>, ApiError>> + Send;
 
     /// The daemon's state.
     fn status(&self) -> impl Future<Output = Result<StatusView, ApiError>> + Send;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
+use crate::model::Ban;
 
 /// The version of every document here and in [`types`](super::types).
 pub const SCHEMA: u32 = 1;
@@ -83,6 +84,11 @@ list_document! {
 list_document! {
     /// `{"schema":1,"drops":[…]}`
     Drops { drops: DropView }
+}
+
+list_document! {
+    /// `{"schema":1,"bans":[…]}`
+    Bans { bans: Ban }
 }
 
 /// `{"schema":1,"publication":{…},"already":false,"warnings":[…]}`

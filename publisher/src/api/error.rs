@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Publication, PublicationSpec, Published, SourceMode, SpecError};
+use crate::model::{Ban, Banned, Publication, PublicationSpec, Published, SourceMode, SpecError};
 
 /// What kind of failure it is. Decides the HTTP status and `publisherctl`'s exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +97,22 @@ impl ApiError {
         match near {
             Some(near) => error.with_hint(format!("did you mean publisherctl rm {near}?")),
             None => error.with_hint("publisherctl ls shows what is"),
+        }
+    }
+}
+
+impl ApiError {
+    /// There is no ban by the name of `who` among `existing`.
+    pub fn not_banned(who: &Banned, existing: &[Ban]) -> Self {
+        let error = Self::new(ErrorCode::NotFound, format!("{who} is not denied"));
+        // A longer or a shorter prefix may have been meant.
+        let near = existing.iter().map(|ban| ban.clients).find(|ban| match who {
+            Banned::Clients(who) => ban.contains(who.address()) || who.contains(ban.address()),
+            Banned::Alias(..) => false,
+        });
+        match near {
+            Some(near) => error.with_hint(format!("did you mean publisherctl deny rm {near}?")),
+            None => error.with_hint("publisherctl deny ls shows who is"),
         }
     }
 }

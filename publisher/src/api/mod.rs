@@ -13,7 +13,7 @@ mod socket;
 pub mod types;
 
 pub use client::{Client, ClientError};
-pub use control::{Control, RemoveRequest, SessionFilter};
+pub use control::{BanRequest, Control, RemoveRequest, SessionFilter};
 pub use error::{ApiError, ErrorCode};
 pub use server::serve;
 pub use socket::{BindError, GROUP, Listener};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::types::SessionState;
 use super::{ApiError, ErrorCode, RemoveRequest, SessionFilter};
-use crate::model::{Protocol, Published};
+use crate::model::{Banned, Protocol, Published};
 
 /// `?published=[::]:8080/tcp&kill=true` or `?all=true`
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +89,21 @@ impl WhoisQuery {
     pub(super) fn write(port: Option<u16>) -> String {
         let mut query = Query::default();
         query.push_some("port", port);
+        query.0
+    }
+}
+
+/// `?who=2001:db8::/64`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BanQuery {
+    pub(super) who: Banned,
+}
+
+impl BanQuery {
+    pub(super) fn write(who: Banned) -> String {
+        let mut query = Query::default();
+        query.push("who", who);
         query.0
     }
 }

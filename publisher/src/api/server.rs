@@ -7,9 +7,14 @@
 //! | `GET /v1/publications` | [`Publications`] |
 //! | `GET /v1/sessions` with any of `protocol port client alias state publication` | [`Sessions`] |
 //! | `GET /v1/whois/ALIAS?port=PORT` | [`Clients`] |
+//! | `POST /v1/bans`, a [`BanRequest`](super::BanRequest) | [`BanResult`](super::types::BanResult) |
+//! | `DELETE /v1/bans?who=WHO` | [`Bans`](super::documents::Bans) |
+//! | `GET /v1/bans` | [`Bans`](super::documents::Bans) |
 //! | `GET /v1/status` | [`StatusDocument`](super::documents::StatusDocument) |
 //! | `GET /v1/drops` | [`Drops`] |
 //! | `POST /v1/uninstall` | [`Done`] |
+
+mod bans;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -132,6 +137,7 @@ fn router<C: Control>(shared: Shared<C>) -> Router {
         .route("/publications", get(list::<C>).post(add::<C>).delete(remove::<C>))
         .route("/sessions", get(sessions::<C>))
         .route("/whois/{alias}", get(whois::<C>))
+        .route("/bans", get(bans::list::<C>).post(bans::add::<C>).delete(bans::remove::<C>))
         .route("/status", get(status::<C>))
         .route("/drops", get(drops::<C>))
         .route("/uninstall", post(uninstall::<C>));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::deny::DenyVerb;
 use crate::config::DEFAULT_SOCKET;
 use crate::model::{Access, ClientPrefix, Limits, SourceMode, SpecError};
 
@@ -111,6 +112,11 @@ pub(super) enum Verb {
         /// The source address that a container sees, with or without its port
         #[arg(value_name = "ALIAS[:PORT]")]
         alias: String,
+    },
+    /// Keep clients out at run time, and let them in again
+    Deny {
+        #[command(subcommand)]
+        verb: DenyVerb,
     },
     /// Show what the daemon is doing, and what to know about this host
     Status,

@@ -39,7 +39,7 @@ pub async fn run(
 }
 
 /// Why a command didn't get to its end.
-enum Failure {
+pub(super) enum Failure {
     /// The daemon, or the way to it.
     Client(ClientError),
     /// A value on the command line.
@@ -102,9 +102,9 @@ impl Failure {
 }
 
 /// A command that is being run.
-struct Command<'a, 'b> {
-    client: Client,
-    output: Output<'a>,
+pub(super) struct Command<'a, 'b> {
+    pub(super) client: Client,
+    pub(super) output: Output<'a>,
     messages: &'a mut Messages<'b>,
 }
 
@@ -118,6 +118,7 @@ impl Command<'_, '_> {
             Verb::Ls => self.ls().await,
             Verb::Sessions { filters } => self.sessions(&filters).await,
             Verb::Whois { alias } => self.whois(&alias).await,
+            Verb::Deny { verb } => self.deny(verb).await,
             Verb::Status => self.status().await,
             Verb::Drops => self.drops().await,
             Verb::Uninstall => self.uninstall().await,

@@ -4,6 +4,7 @@ mod args;
 mod columns;
 mod ctl;
 pub mod daemon;
+mod deny;
 mod exit;
 mod filter;
 mod manual;

@@ -25,7 +25,7 @@ impl Tables {
         &mut self,
         wanted: &BTreeMap<AccessPrefix, Rule>,
     ) -> Result<(), DatapathError> {
-        let there = self.rules()?;
+        let there = self.access()?;
         for ((bits, key), rule) in wanted.iter().rev() {
             if there.get(&(*bits, *key)) != Some(rule) {
                 self.access
@@ -44,7 +44,7 @@ impl Tables {
         &mut self,
         wanted: &BTreeMap<AccessPrefix, Rule>,
     ) -> Result<(), DatapathError> {
-        for (bits, key) in self.rules()?.into_keys() {
+        for (bits, key) in self.access()?.into_keys() {
             if !wanted.contains_key(&(bits, key)) {
                 self.access.remove(&Key::new(bits, key)).map_err(failed(names::ACCESS))?;
             }
@@ -52,7 +52,11 @@ impl Tables {
         Ok(())
     }
 
-    fn rules(&self) -> Result<BTreeMap<AccessPrefix, Rule>, DatapathError> {
+    /// All rules.
+    ///
+    /// # Errors
+    /// When the map can't be read.
+    pub fn access(&self) -> Result<BTreeMap<AccessPrefix, Rule>, DatapathError> {
         let mut rules = BTreeMap::new();
         for item in self.access.iter() {
             if let Some((key, rule)) = present(item).map_err(failed(names::ACCESS))? {

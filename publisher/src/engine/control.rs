@@ -1,11 +1,13 @@
 //! The API's requests.
 
 use super::{Engine, Inner};
-use crate::api::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
-use crate::api::{ApiError, Control, RemoveRequest, SessionFilter};
+use crate::api::types::{
+    Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
+};
+use crate::api::{ApiError, BanRequest, Control, RemoveRequest, SessionFilter};
 use crate::datapath::DatapathError;
 use crate::lane;
-use crate::model::{Access, Publication, PublicationSpec, Verdict, conflicts};
+use crate::model::{Access, Ban, Banned, Publication, PublicationSpec, Verdict, conflicts};
 use crate::plan::count_rules;
 use crate::store::StoreError;
 use crate::topology::reserved_ports::PortSet;
@@ -25,7 +27,7 @@ impl From<StoreError> for ApiError {
     }
 }
 
-fn uninstalled() -> ApiError {
+pub(super) fn uninstalled() -> ApiError {
     ApiError::failed("this publisherd has been uninstalled and is about to exit")
 }
 
@@ -43,11 +45,12 @@ enum Before {
 }
 
 /// Refuses more access rules than the datapath has room for.
-fn room_for_rules(publications: &[Publication]) -> Result<(), ApiError> {
-    let count = count_rules(publications.iter().map(|publication| &publication.spec));
+pub(super) fn room_for_rules(publications: &[Publication], bans: usize) -> Result<(), ApiError> {
+    let specs = publications.iter().map(|publication| &publication.spec);
+    let count = count_rules(specs) + bans;
     if count > layout::RULES as usize {
         return Err(ApiError::failed(format!(
-            "there is no room for {count} access rules: all publications together can have {}",
+            "there is no room for {count} access rules: all publications and bans together can have {}",
             layout::RULES
         ))
         .with_hint("allow or deny shorter prefixes that cover several"));
@@ -59,7 +62,7 @@ impl Engine {
     /// Keeps a publication on disk; says what was there before.
     async fn keep(&self, spec: PublicationSpec) -> Result<(u32, Before), ApiError> {
         let mut inner = self.inner.lock().await;
-        let Inner { datapath, state, store, .. } = &mut *inner;
+        let Inner { datapath, state, store, bans, .. } = &mut *inner;
         if datapath.is_none() {
             return Err(uninstalled());
         }
@@ -74,7 +77,7 @@ impl Engine {
             }
             Verdict::Free => (next.add(spec)?.id, Before::Nothing),
         };
-        room_for_rules(next.publications())?;
+        room_for_rules(next.publications(), bans.list().len())?;
         store.save(&next)?;
         *state = next;
         if let Some(publication) = state.publications().iter().find(|it| it.id == id) {
@@ -183,6 +186,18 @@ impl Control for Engine {
 
     async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
         Ok(self.inner.lock().await.whois(alias, port)?)
+    }
+
+    async fn ban(&self, request: BanRequest) -> Result<BanResult, ApiError> {
+        Self::ban(self, request).await
+    }
+
+    async fn unban(&self, who: Banned) -> Result<Vec<Ban>, ApiError> {
+        Self::unban(self, who).await
+    }
+
+    async fn bans(&self) -> Result<Vec<Ban>, ApiError> {
+        Ok(self.inner.lock().await.bans.list().to_vec())
     }
 
     async fn status(&self) -> Result<StatusView, ApiError> {

@@ -3,6 +3,7 @@
 //! Facts change (an `add`, a netlink notice, a timer), [`reconcile`] works out a plan and carries it
 //! out. Requests of the API come by [`control`].
 
+mod bans;
 mod clock;
 mod control;
 mod drain;
@@ -18,6 +19,7 @@ use crate::datapath::Datapath;
 use crate::plan::{Desired, Draining, LinkTable, Resolutions};
 use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
+use bans::Bans;
 use ipnet::Ipv4Net;
 use publisher_common::layout::Timeouts;
 use reserved::Reserved;
@@ -48,6 +50,7 @@ struct Inner {
     datapath: Option<Datapath>,
     store: Store,
     state: State,
+    bans: Bans,
     draining: Vec<Draining>,
     links: LinkTable,
     /// What was last carried out.

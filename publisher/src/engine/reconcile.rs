@@ -7,7 +7,7 @@ use crate::plan::{Action, Desired, Facts, Resolutions, plan};
 use crate::topology::SnapshotOptions;
 use crate::topology::reserved_ports::PortSet;
 use futures_util::future::join_all;
-use publisher_common::layout::{Config, source_mode};
+use publisher_common::layout::{Config, config_flags, source_mode};
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
@@ -124,10 +124,12 @@ impl Inner {
 
     /// Plans and carries out.
     pub(super) fn apply(&mut self, engine: &Engine) {
-        let Self { datapath, state, draining, links, applied, snapshot, resolutions, .. } = self;
+        let Self { datapath, state, bans, draining, links, applied, snapshot, resolutions, .. } =
+            self;
         let Some(datapath) = datapath else { return };
         let facts = Facts {
             publications: state.publications(),
+            bans: bans.ends(),
             draining,
             snapshot,
             resolutions,
@@ -213,6 +215,12 @@ fn carry_out(
         }
         Action::SetAccess => datapath.tables().set_access(&desired.access)?,
         Action::TidyAccess => datapath.tables().tidy_access(&desired.access)?,
+        Action::SetBans => {
+            let config = datapath.tables().config()?;
+            let others = config.flags & !config_flags::BANS;
+            let flags = if desired.has_bans { others | config_flags::BANS } else { others };
+            datapath.tables().set_config(&Config { flags, ..config })?;
+        }
         Action::SetUses => datapath.tables().set_uses(&desired.uses)?,
         Action::SetPublications => {
             datapath.tables().set_publications(&desired.publications, &desired.draining)?;
@@ -237,6 +245,7 @@ fn forget(action: &Action, desired: &mut Desired, applied: &Desired) {
             desired.links.remove(index);
         }
         Action::SetAccess | Action::TidyAccess => desired.access.clone_from(&applied.access),
+        Action::SetBans => desired.has_bans = applied.has_bans,
         Action::SetUses => desired.uses.clone_from(&applied.uses),
         Action::SetPublications => {
             desired.publications.clone_from(&applied.publications);

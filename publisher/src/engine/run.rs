@@ -14,6 +14,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 const REVIEW: Duration = Duration::from_secs(5);
 /// The same while a target can't be reached.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often bans are looked through: the datapath ends them by itself, but a short one that has ended
+/// hides a longer one of a shorter prefix.
+const BANS: Duration = Duration::from_secs(1);
 /// How often the host's firewall is looked at.
 const FIREWALL: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,7 @@ impl Engine {
     pub async fn run(&self, mut watcher: Watcher) -> io::Result<()> {
         let mut sweep = interval(SWEEP);
         let mut firewall = interval(FIREWALL);
+        let mut bans = interval(BANS);
         loop {
             let pause = if self.has_unresolved().await { RETRY } else { REVIEW };
             let review = sleep_until(Instant::now() + pause);
@@ -63,6 +67,7 @@ impl Engine {
                 }
                 () = review => self.reconcile().await,
                 _ = sweep.tick() => self.sweep().await,
+                _ = bans.tick() => self.expire_bans().await,
                 _ = firewall.tick() => self.look_at_firewall().await,
             }
         }

@@ -1,5 +1,6 @@
 //! The start: everything that can be refused is refused here, with its cause and the next step.
 
+use super::bans::Bans;
 use super::reserved::Reserved;
 use super::{Engine, Inner, clock, drain, pool};
 use crate::cli::Exit;
@@ -9,7 +10,7 @@ use crate::plan::{Desired, LinkTable, Resolutions};
 use crate::store::{Opened, Store, StoreError};
 use crate::topology::{Snapshot, Topology};
 use ipnet::Ipv4Net;
-use publisher_common::layout::{self, Timeouts};
+use publisher_common::layout::{self, Timeouts, config_flags};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 use std::net::Ipv4Addr;
@@ -79,7 +80,8 @@ impl Engine {
     /// directories that were made.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         check_privileges()?;
-        let Opened { store, state, secret, damage } = Store::open(&config.state_dir)?;
+        let Opened { store, state, secret, mut damage } = Store::open(&config.state_dir)?;
+        let bans = Bans::new(store.load_bans(&mut damage)?);
         let capacities = Capacities { sessions: config.sessions.capacity, ..Capacities::default() };
         let mut datapath = Datapath::open(&config.pin_dir, &capacities)?;
         let topology = Topology::connect()?;
@@ -95,7 +97,10 @@ impl Engine {
             tcp_transitory: timers.tcp_transitory.as_secs() as u32,
             fragments: timers.fragments.as_secs() as u32,
         };
-        let slow_lane = datapath.tables().config()?.slow_lane;
+        let before = datapath.tables().config()?;
+        let slow_lane = before.slow_lane;
+        // Those of before hold until they are compared with what is on disk.
+        let has_bans = before.has(config_flags::BANS);
         datapath.tables().set_config(&layout::Config {
             pool: pool.network().octets(),
             pool_mask: pool.netmask().octets(),
@@ -105,11 +110,12 @@ impl Engine {
             timeouts,
             ready: 1,
             slow_lane,
-            flags: 0,
+            flags: before.flags & config_flags::BANS,
             sessions_per_source: 0,
             aliases_per_source: 0,
             reserved: [0; 16],
         })?;
+        let access = datapath.tables().access()?;
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
         let sessions = datapath.tables().sessions()?;
@@ -119,9 +125,10 @@ impl Engine {
             reserved: Reserved::open(store.dir()),
             store,
             state,
+            bans,
             draining,
             links,
-            applied: Desired { slow_lane, ..Desired::default() },
+            applied: Desired { slow_lane, access, has_bans, ..Desired::default() },
             snapshot: Snapshot::default(),
             resolutions: Resolutions::new(),
             firewall: Vec::new(),

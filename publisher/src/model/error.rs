@@ -107,6 +107,9 @@ pub enum SpecError {
     /// A prefix that is to be let in and kept out.
     #[error("{0} is both allowed and denied")]
     AllowedAndDenied(ClientPrefix),
+    /// How long a ban is to hold.
+    #[error("{0} is not a time to deny for")]
+    BadBanTime(String),
     /// More rules than a publication can have.
     #[error("{0} access rules are too many: a publication can have {most}", most = Access::MOST)]
     TooManyRules(usize),
@@ -153,6 +156,9 @@ impl SpecError {
                 format!("did you mean {meant}? A single client is {}", written.addr())
             }
             Self::AllowedAndDenied(prefix) => format!("leave --allow {prefix} or --deny {prefix} out"),
+            Self::BadBanTime(_) => {
+                "write 90s, 10m, 2h or 7d, up to 3650d; leave it out to deny for good".into()
+            }
             Self::TooManyRules(_) => "allow or deny shorter prefixes that cover several".into(),
             Self::BadSource(_) => return None,
         })

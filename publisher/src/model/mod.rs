@@ -4,6 +4,7 @@
 //! the state file, it goes through the same constructors.
 
 mod access;
+mod ban;
 mod conflict;
 mod error;
 mod host;
@@ -14,6 +15,7 @@ mod spec;
 pub mod timestamp;
 
 pub use access::{Access, ClientPrefix, Limits};
+pub use ban::{Ban, BanTime, Banned};
 pub use conflict::{Verdict, conflicts};
 pub use error::SpecError;
 pub(crate) use error::quoted;

@@ -86,6 +86,36 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemT
     parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time in UTC"))
 }
 
+/// For `#[serde(with = "timestamp::optional")]`: RFC 3339, or null.
+pub mod optional {
+    use super::{Deserialize as _, Deserializer, Serializer, SystemTime, format, parse};
+
+    /// Writes the time or null.
+    ///
+    /// # Errors
+    ///
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => to.serialize_some(&format(*time)),
+            None => to.serialize_none(),
+        }
+    }
+
+    /// Reads a time or null.
+    ///
+    /// # Errors
+    ///
+    /// Those of the deserializer, and for a text that [`parse`] doesn't take.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
+        match parse(&text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(serde::de::Error::custom("not an RFC 3339 time in UTC")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

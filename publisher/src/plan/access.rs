@@ -15,7 +15,15 @@ pub(super) fn plan(facts: &Facts<'_>) -> BTreeMap<AccessPrefix, Rule> {
             rules.insert(key(publication.id, prefix), Rule { verdict, until: 0 });
         }
     }
+    for (clients, until) in facts.bans {
+        rules.insert(ban_key(*clients), Rule { verdict: verdict::DENY, until: *until });
+    }
     rules
+}
+
+/// The key of a ban.
+pub fn ban_key(clients: ClientPrefix) -> AccessPrefix {
+    key(0, clients)
 }
 
 /// How many rules publications take.

@@ -18,6 +18,7 @@ const TARGET: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 2);
 /// A host with one uplink, a bridge and one container, and something published.
 struct Host {
     publications: Vec<Publication>,
+    bans: BTreeMap<ClientPrefix, u32>,
     draining: Vec<Draining>,
     snapshot: Snapshot,
     resolutions: Resolutions,
@@ -70,6 +71,7 @@ impl Host {
         };
         let mut host = Self {
             publications: vec![publication(7, "8080", "172.17.0.2:80", SourceMode::Auto)],
+            bans: BTreeMap::new(),
             draining: Vec::new(),
             snapshot,
             resolutions: Resolutions::new(),
@@ -101,8 +103,9 @@ impl Host {
     }
 
     fn desired(&mut self) -> Desired {
-        let Self { publications, draining, snapshot, resolutions, mtu, table } = self;
-        Desired::from_facts(&Facts { publications, draining, snapshot, resolutions, mtu }, table)
+        let Self { publications, bans, draining, snapshot, resolutions, mtu, table } = self;
+        let facts = Facts { publications, bans, draining, snapshot, resolutions, mtu };
+        Desired::from_facts(&facts, table)
     }
 
     fn link(&mut self) -> layout::Link {

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `bans.json` | who is kept out of every publication, written anew at every change |
 //! | `lock` | held (`flock`) for as long as the daemon lives; holds its process id |
 //! | `publications.json` | [`State`], written anew at every change |
 //! | `secret.key` | 16 random bytes, made once, readable by its owner only |
@@ -10,6 +11,7 @@
 //! A file that can't be understood is never overwritten: it is renamed to `NAME.corrupt-SECONDS` and
 //! reported, and the daemon starts without it.
 
+mod bans;
 mod error;
 mod file;
 mod lock;

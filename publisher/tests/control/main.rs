@@ -2,6 +2,7 @@
 
 mod api;
 mod ctl;
+mod deny;
 mod failures;
 mod guards;
 mod support;

@@ -10,8 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
 use publisher::api::types::*;
-use publisher::api::{self, ApiError, Control, ErrorCode, Listener, RemoveRequest, SessionFilter};
-use publisher::model::{Protocol, Publication, PublicationSpec, SourceMode, Verdict, conflicts};
+use publisher::api::{
+    self, ApiError, BanRequest, Control, ErrorCode, Listener, RemoveRequest, SessionFilter,
+};
+use publisher::model::{
+    Ban, Banned, Protocol, Publication, PublicationSpec, SourceMode, Verdict, conflicts,
+};
 use publisher::store::State;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -31,6 +35,7 @@ pub struct Inner {
     pub warnings: Vec<String>,
     /// The `kill` of each `remove`.
     pub kills: Vec<bool>,
+    pub bans: Vec<Ban>,
     pub uninstalled: bool,
     /// How long an `add` takes.
     pub delay: Duration,
@@ -152,6 +157,37 @@ impl Control for Memory {
         let inner = self.working()?;
         let fits = |view: &&WhoisView| view.alias == alias && (port.is_none() || view.port == port);
         Ok(inner.clients.iter().filter(fits).cloned().collect())
+    }
+
+    async fn ban(&self, request: BanRequest) -> Result<BanResult, ApiError> {
+        let mut inner = self.working()?;
+        let BanRequest { who, seconds } = request;
+        let (clients, alias, alias_port) = match who {
+            Banned::Clients(clients) => (clients, None, None),
+            // Every alias is of this client.
+            Banned::Alias(alias, port) => ("2001:db8::5".parse().unwrap(), Some(alias), port),
+        };
+        let created = UNIX_EPOCH + Duration::from_secs(1_795_296_025);
+        let until = seconds.map(|seconds| created + seconds.duration());
+        let ban = Ban { clients, alias, alias_port, created, until };
+        let before = inner.bans.len();
+        inner.bans.retain(|there| there.clients != clients);
+        let again = inner.bans.len() < before;
+        inner.bans.push(ban.clone());
+        Ok(BanResult { ban, again, ended: 2 })
+    }
+
+    async fn unban(&self, who: Banned) -> Result<Vec<Ban>, ApiError> {
+        let mut inner = self.working()?;
+        let gone: Vec<_> = inner.bans.extract_if(.., |ban| ban.is_named(&who)).collect();
+        if gone.is_empty() {
+            return Err(ApiError::not_banned(&who, &inner.bans));
+        }
+        Ok(gone)
+    }
+
+    async fn bans(&self) -> Result<Vec<Ban>, ApiError> {
+        Ok(self.working()?.bans.clone())
     }
 
     async fn status(&self) -> Result<StatusView, ApiError> {

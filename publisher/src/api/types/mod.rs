@@ -3,10 +3,12 @@
 //! Times are RFC 3339 in UTC, durations are whole seconds, counters are integers. Fields may be
 //! added within one schema version; none is removed or changes its meaning.
 
+mod ban;
 mod publication;
 mod session;
 mod status;
 
+pub use ban::BanResult;
 pub use publication::{Added, Path, PublicationView, Source, SourceView};
 pub use session::{SessionState, SessionView, WhoisView};
 pub use status::{

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Protocol;
+use crate::model::{Protocol, timestamp};
 
 /// One translated flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,32 +126,8 @@ pub struct WhoisView {
     /// The interface of a link-local client.
     pub scope: Option<String>,
     /// When the client was given the alias, where it is known.
-    #[serde(with = "optional_time")]
+    #[serde(with = "timestamp::optional")]
     pub since: Option<SystemTime>,
     /// Sessions it has now; 0 if the alias is only kept for it.
     pub sessions: u64,
-}
-
-/// RFC 3339, or null.
-mod optional_time {
-    use std::time::SystemTime;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::model::timestamp;
-
-    pub fn serialize<S: Serializer>(time: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => to.serialize_some(&timestamp::format(*time)),
-            None => to.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
-        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(None) };
-        match timestamp::parse(&text) {
-            Some(time) => Ok(Some(time)),
-            None => Err(serde::de::Error::custom("not an RFC 3339 time in UTC")),
-        }
-    }
 }

@@ -87,3 +87,20 @@ fn sessions_are_counted_for_as_long_as_there_may_be_some() {
     let after = host.desired();
     assert!(after.uses.is_empty() && plan(&after, &draining).contains(&Action::SetUses));
 }
+
+#[test]
+fn bans_are_rules_of_no_publication_and_are_looked_at_once_they_are_there() {
+    let mut host = Host::new();
+    let open = host.desired();
+    host.bans.insert("2001:db8::/64".parse().unwrap(), 900);
+    let banned = host.desired();
+    let ban = Rule { verdict: verdict::DENY, until: 900 };
+    assert_eq!(
+        banned.access.clone().into_iter().collect::<Vec<_>>(),
+        [(rule(0, "2001:db8::", 64), ban)]
+    );
+    let steps = [Action::SetAccess, Action::SetBans, Action::TidyAccess];
+    assert_eq!(plan(&banned, &open), steps);
+    assert_eq!(plan(&open, &banned), steps);
+    assert!(plan(&banned, &banned).is_empty());
+}
