@@ -13,14 +13,15 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::documents::{
-    AddedDocument, Bans, Clients, Document, Done, Drops, ErrorDocument, Publications, Sessions,
-    StatusDocument,
+    AddedDocument, Bans, Clients, ConfigDocument, Document, Done, Drops, ErrorDocument,
+    Publications, Sessions, StatusDocument,
 };
 use super::query::{BanQuery, RemoveQuery, SessionQuery, WhoisQuery};
 use super::types::{
     Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
 };
 use super::{ApiError, BanRequest, RemoveRequest, SessionFilter};
+use crate::config::Config;
 use crate::model::{Ban, Banned, PublicationSpec};
 
 /// How long an answer may take. `uninstall` and `rm --all` of thousands are the slowest.
@@ -177,6 +178,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn bans(&self) -> Result<Vec<Ban>, ClientError> {
         Ok(self.get::<Bans>("/v1/bans".into()).await?.bans)
+    }
+
+    /// The configuration that the daemon runs with.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn config(&self) -> Result<Config, ClientError> {
+        Ok(self.get::<ConfigDocument>("/v1/config".into()).await?.config)
     }
 
     /// The daemon's state.

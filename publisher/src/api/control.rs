@@ -10,6 +10,7 @@ use super::ApiError;
 use super::types::{
     Added, BanResult, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
 };
+use crate::config::Config;
 use crate::model::{Ban, BanTime, Banned, Protocol, PublicationSpec, Published};
 
 /// What `rm` is to end.
@@ -119,6 +120,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Every ban, in any order.
     fn bans(&self) -> impl Future<Output = Result<Vec<Ban>, ApiError>> + Send;
+
+    /// The configuration that it runs with, with what was chosen where the file leaves a choice.
+    fn config(&self) -> impl Future<Output = Result<Config, ApiError>> + Send;
 
     /// The daemon's state.
     fn status(&self) -> impl Future<Output = Result<StatusView, ApiError>> + Send;

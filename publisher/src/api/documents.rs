@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
+use crate::config::Config;
 use crate::model::Ban;
 
 /// The version of every document here and in [`types`](super::types).
@@ -95,6 +96,15 @@ list_document! {
 pub type AddedDocument = Document<Added>;
 /// `{"schema":1,"version":"0.1.0",…}`
 pub type StatusDocument = Document<StatusView>;
+
+/// `{"schema":1,"config":{…}}`: the keys of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDocument {
+    /// The version.
+    pub schema: Schema,
+    /// The configuration.
+    pub config: Config,
+}
 
 /// `{"schema":1,"error":{"code":"conflict","message":"…","hint":"…"}}`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 //! | `POST /v1/bans`, a [`BanRequest`](super::BanRequest) | [`BanResult`](super::types::BanResult) |
 //! | `DELETE /v1/bans?who=WHO` | [`Bans`](super::documents::Bans) |
 //! | `GET /v1/bans` | [`Bans`](super::documents::Bans) |
+//! | `GET /v1/config` | [`ConfigDocument`] |
 //! | `GET /v1/status` | [`StatusDocument`](super::documents::StatusDocument) |
 //! | `GET /v1/drops` | [`Drops`] |
 //! | `POST /v1/uninstall` | [`Done`] |
@@ -33,7 +34,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::documents::{
-    Clients, Document, Done, Drops, ErrorDocument, Publications, Schema, Sessions,
+    Clients, ConfigDocument, Document, Done, Drops, ErrorDocument, Publications, Schema, Sessions,
 };
 use super::query::{RemoveQuery, SessionQuery, WhoisQuery};
 use super::{ApiError, Control, ErrorCode, Listener, RemoveRequest};
@@ -138,6 +139,7 @@ fn router<C: Control>(shared: Shared<C>) -> Router {
         .route("/sessions", get(sessions::<C>))
         .route("/whois/{alias}", get(whois::<C>))
         .route("/bans", get(bans::list::<C>).post(bans::add::<C>).delete(bans::remove::<C>))
+        .route("/config", get(config::<C>))
         .route("/status", get(status::<C>))
         .route("/drops", get(drops::<C>))
         .route("/uninstall", post(uninstall::<C>));
@@ -283,6 +285,12 @@ async fn whois<C: Control>(
     query: Result<Query<WhoisQuery>, QueryRejection>,
 ) -> Answer<Clients> {
     Ok(Json(Clients::new(control.whois(alias?.0, query?.0.port).await?)))
+}
+
+async fn config<C: Control>(
+    State(Shared { control, .. }): State<Shared<C>>,
+) -> Answer<ConfigDocument> {
+    Ok(Json(ConfigDocument { schema: Schema, config: control.config().await? }))
 }
 
 async fn status<C: Control>(

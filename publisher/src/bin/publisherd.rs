@@ -39,6 +39,18 @@ impl Failure {
     }
 }
 
+/// Reads the configuration again, and says so to a service manager that waits for it.
+async fn reload(engine: &Engine) {
+    if let Ok(now) = NotifyState::monotonic_usec_now() {
+        let _ = sd_notify::notify(&[NotifyState::Reloading, now]);
+    }
+    match daemon::configure_again(std::env::args_os()) {
+        Ok(config) => engine.reload(config).await,
+        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+    }
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
 async fn run(config: Config) -> Result<Exit, Failure> {
     let socket = config.socket.clone();
     let engine = Engine::start(config).await.map_err(|error| Failure {
@@ -66,12 +78,20 @@ async fn run(config: Config) -> Result<Exit, Failure> {
             () = ending.exit_requested() => {}
         }
     };
+    let mut reloads = signal(SignalKind::hangup()).map_err(|error| Failure::of(&error))?;
+    let reloading = Arc::clone(&engine);
+    let reload = async move {
+        while reloads.recv().await.is_some() {
+            reload(&reloading).await;
+        }
+    };
     // Without systemd there is nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     tokio::select! {
         served = serve(listener, Arc::clone(&engine), until) => {
             served.map_err(|error| Failure::of(&error))?;
         }
+        () = reload => {}
         followed = engine.run(watcher) => {
             followed.map_err(|error| Failure::of(&error))?;
         }

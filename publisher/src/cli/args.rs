@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::config::ConfigVerb;
 use super::deny::DenyVerb;
 use crate::config::DEFAULT_SOCKET;
 use crate::model::{Access, ClientPrefix, Limits, SourceMode, SpecError};
@@ -122,6 +123,11 @@ pub(super) enum Verb {
     Status,
     /// Count dropped packets by reason
     Drops,
+    /// Check a configuration file, or show the configuration in use
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// End everything and remove it from the kernel; the daemon stops
     Uninstall,
     /// Print completions for a shell

@@ -119,6 +119,7 @@ impl Command<'_, '_> {
             Verb::Sessions { filters } => self.sessions(&filters).await,
             Verb::Whois { alias } => self.whois(&alias).await,
             Verb::Deny { verb } => self.deny(verb).await,
+            Verb::Config { verb } => self.config(verb).await,
             Verb::Status => self.status().await,
             Verb::Drops => self.drops().await,
             Verb::Uninstall => self.uninstall().await,
@@ -244,7 +245,7 @@ impl Command<'_, '_> {
     }
 
     /// Warnings, after the result that they are about.
-    fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
+    pub(super) fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
         self.output.flush()?;
         for warning in warnings {
             self.messages.warning(warning);

@@ -99,6 +99,16 @@ pub fn configure(
     })
 }
 
+/// Reads the configuration file again, under the same command line.
+///
+/// # Errors
+///
+/// What is wrong with the file, in one line.
+pub fn configure_again(args: impl IntoIterator<Item = OsString>) -> Result<Config, String> {
+    let args = DaemonArgs::try_parse_from(args).map_err(|error| error.to_string())?;
+    args.merge().map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +159,10 @@ mod tests {
             state_dir: "/st".into(),
             pin_dir: "/p".into(),
             uplinks: vec!["eth0".parse().unwrap(), "wg0".parse().unwrap()],
-            alias: crate::config::Alias { pool: Some("10.200.0.0/16".parse().unwrap()) },
+            alias: crate::config::Alias {
+                pool: Some("10.200.0.0/16".parse().unwrap()),
+                ..crate::config::Alias::default()
+            },
             drain: std::time::Duration::from_secs(7),
             ..Config::default()
         };

@@ -2,6 +2,7 @@
 
 mod args;
 mod columns;
+mod config;
 mod ctl;
 pub mod daemon;
 mod deny;

@@ -49,8 +49,13 @@ impl ConfigError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run publisherd as root".into())
             }
-            Self::Read { .. } => Some("name another file with --config, or none".into()),
-            Self::Invalid { .. } => None,
+            Self::Read { .. } => {
+                Some("name another file; publisherd takes it with --config".into())
+            }
+            Self::Invalid { path, .. } => Some(format!(
+                "`publisherctl config check {}` looks again once it is corrected",
+                path.display()
+            )),
         }
     }
 }

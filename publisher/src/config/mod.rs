@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use serde::Deserialize;
+use publisher_common::layout;
+use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use values::{AliasPool, InterfaceName};
+pub use values::{AliasPool, AliasPrefix, InterfaceName};
 
 use crate::model::PortRange;
 
@@ -33,7 +34,7 @@ pub const DEFAULT_POOLS: [Ipv4Net; 2] = [
 ];
 
 /// The daemon's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The unix socket of the API.
@@ -54,11 +55,12 @@ pub struct Config {
     /// MTUs to reckon with in place of the interfaces' and routes' own.
     pub mtu: Mtu,
     /// How long sessions live without a packet.
+    #[serde(deserialize_with = "values::timers")]
     pub timers: Timers,
     /// How many sessions there can be.
     pub sessions: Sessions,
     /// How long TCP sessions may go on after `rm`. In the file: seconds.
-    #[serde(deserialize_with = "values::drain")]
+    #[serde(deserialize_with = "values::drain", serialize_with = "values::seconds")]
     pub drain: Duration,
     /// What to do about a host firewall that could block a publication.
     pub host_firewall: HostFirewall,
@@ -83,11 +85,17 @@ impl Default for Config {
 }
 
 /// `[alias]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Alias {
     /// The pool, if one is configured. It is used or refused, never replaced by another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<AliasPool>,
+    /// Whom an alias stands for.
+    pub prefix: AliasPrefix,
+    /// Aliases that the clients of one /64 may have to themselves before they share them.
+    #[serde(deserialize_with = "values::share", skip_serializing_if = "Option::is_none")]
+    pub share: Option<u32>,
 }
 
 impl Alias {
@@ -95,14 +103,24 @@ impl Alias {
     pub fn pools(&self) -> Vec<Ipv4Net> {
         self.pool.map_or_else(|| DEFAULT_POOLS.to_vec(), |pool| vec![pool.net()])
     }
+
+    /// How many aliases of `pool` one /64 may have: a sixteenth where nothing else is configured. 0 where
+    /// a /64 is one client, which there is no limit for.
+    pub fn share_of(&self, pool: Ipv4Net) -> u32 {
+        let size = 1u32 << (32 - u32::from(pool.prefix_len())).min(31);
+        match self.prefix {
+            AliasPrefix::Client => self.share.unwrap_or((size / 16).max(1)),
+            AliasPrefix::Network => 0,
+        }
+    }
 }
 
 /// `[gateway]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gateway {
     /// The source ports on the container link's own address that sessions get.
-    #[serde(deserialize_with = "values::port_range")]
+    #[serde(deserialize_with = "values::port_range", serialize_with = "values::text")]
     pub ports: PortRange,
 }
 
@@ -113,32 +131,32 @@ impl Default for Gateway {
 }
 
 /// `[mtu]`, in bytes. What isn't named is as the interfaces and routes say, and follows them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mtu {
     /// Of every uplink. At least 1280 (RFC 8200 §5).
-    #[serde(deserialize_with = "values::mtu_ipv6")]
+    #[serde(deserialize_with = "values::mtu_ipv6", skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<u32>,
     /// Of the way to every container. At least 68 (RFC 791).
-    #[serde(deserialize_with = "values::mtu_ipv4")]
+    #[serde(deserialize_with = "values::mtu_ipv4", skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<u32>,
 }
 
 /// `[timers]`: the timers of RFC 6146 §4, in the file in seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timers {
     /// UDP_DEFAULT: a UDP session without a packet.
-    #[serde(deserialize_with = "values::timer")]
+    #[serde(deserialize_with = "values::timer", serialize_with = "values::seconds")]
     pub udp: Duration,
     /// TCP_EST: an open TCP session without a packet, its last TCP_TRANS included.
-    #[serde(deserialize_with = "values::timer")]
+    #[serde(deserialize_with = "values::timer", serialize_with = "values::seconds")]
     pub tcp_established: Duration,
     /// TCP_TRANS: a TCP session that is being opened, is closing, or was reset.
-    #[serde(deserialize_with = "values::timer")]
+    #[serde(deserialize_with = "values::timer", serialize_with = "values::seconds")]
     pub tcp_transitory: Duration,
     /// FRAGMENT_MIN: between two fragments of a datagram.
-    #[serde(deserialize_with = "values::timer")]
+    #[serde(deserialize_with = "values::timer", serialize_with = "values::seconds")]
     pub fragments: Duration,
 }
 
@@ -154,22 +172,44 @@ impl Default for Timers {
 }
 
 /// `[sessions]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// How many established sessions fit.
     #[serde(deserialize_with = "values::capacity")]
     pub capacity: u32,
+    /// How many half-open sessions fit. A flood of SYNs must not push one out before its client answers.
+    #[serde(deserialize_with = "values::capacity")]
+    pub half_open: u32,
+    /// How many closing sessions fit.
+    #[serde(deserialize_with = "values::capacity")]
+    pub closing: u32,
+    /// How many established sessions a /64 may have; 0 for no limit.
+    #[serde(deserialize_with = "values::per_source", skip_serializing_if = "Option::is_none")]
+    pub per_source: Option<u32>,
+}
+
+impl Sessions {
+    /// How many established sessions a /64 may have: a quarter of them all where nothing else is
+    /// configured; 0 for no limit.
+    pub fn per_source(&self) -> u32 {
+        self.per_source.unwrap_or(self.capacity / 4)
+    }
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { capacity: 262_144 }
+        Self {
+            capacity: layout::SESSIONS,
+            half_open: layout::HALF_OPEN,
+            closing: layout::CLOSING,
+            per_source: None,
+        }
     }
 }
 
 /// What to do about a host firewall that could block a publication.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostFirewall {
     /// The firewall's word counts.

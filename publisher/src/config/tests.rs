@@ -33,6 +33,8 @@ fn every_key() {
 
             [alias]
             pool = "10.200.0.0/16"
+            prefix = 64
+            share = 100
 
             [gateway]
             ports = "50000-50099"
@@ -49,6 +51,9 @@ fn every_key() {
 
             [sessions]
             capacity = 1024
+            half_open = 2048
+            closing = 512
+            per_source = 0
         "#,
     )
     .unwrap();
@@ -59,7 +64,11 @@ fn every_key() {
             state_dir: "/tmp/state".into(),
             pin_dir: "/sys/fs/bpf/other".into(),
             uplinks: vec!["eth0".parse().unwrap(), "wg0".parse().unwrap()],
-            alias: Alias { pool: Some("10.200.0.0/16".parse().unwrap()) },
+            alias: Alias {
+                pool: Some("10.200.0.0/16".parse().unwrap()),
+                prefix: AliasPrefix::Network,
+                share: Some(100),
+            },
             gateway: Gateway { ports: "50000-50099".parse().unwrap() },
             mtu: Mtu { ipv6: Some(1280), ipv4: Some(1400) },
             timers: Timers {
@@ -68,7 +77,12 @@ fn every_key() {
                 tcp_transitory: Duration::from_secs(241),
                 fragments: Duration::from_secs(7),
             },
-            sessions: Sessions { capacity: 1024 },
+            sessions: Sessions {
+                capacity: 1024,
+                half_open: 2048,
+                closing: 512,
+                per_source: Some(0)
+            },
             drain: Duration::ZERO,
             host_firewall: HostFirewall::Bypass,
         }
@@ -81,7 +95,20 @@ fn every_key() {
 fn a_mistake_is_shown_where_it_is() {
     for (text, said) in [
         ("sokcet = \"/x\"", "p.toml:1:1: unknown field `sokcet`, expected one of `socket`, "),
-        ("drain = 1\n[alias]\nprefix = 64", "p.toml:3:1: unknown field `prefix`, expected `pool`"),
+        (
+            "drain = 1\n[alias]\nprefx = 64",
+            "p.toml:3:1: unknown field `prefx`, expected one of `pool`",
+        ),
+        ("[alias]\nprefix = 56", "p.toml:2:10: an alias can't stand for a /56"),
+        ("[alias]\nshare = 0", "p.toml:2:9: 0 is out of range: 1 to 16777216 aliases"),
+        (
+            "drain = 1\n[timers]\ntcp_established = 300\ntcp_transitory = 300",
+            "p.toml:2:1: tcp_transitory (300 s) must be shorter than tcp_established (300 s)",
+        ),
+        ("[timers]\ntcp_established = 240", "tcp_transitory (240 s) must be shorter"),
+        ("[sessions]\nhalf_open = 0", "p.toml:2:13: 0 is out of range: 16 to 16777216 sessions"),
+        ("[sessions]\nclosing = 16777217", "16777217 is out of range: 16 to 16777216 sessions"),
+        ("[sessions]\nper_source = -1", "p.toml:2:14: -1 is out of range: 0 to 16777216 sessions"),
         ("socket = \"x.sock\"", "p.toml:1:10: 'x.sock' must be an absolute path"),
         ("drain = -1", "p.toml:1:9: -1 is out of range: 0 to 2592000 seconds"),
         ("drain = \"5m\"", "p.toml:1:9: invalid type: string \"5m\", expected i64"),
@@ -114,7 +141,7 @@ fn a_mistake_is_shown_where_it_is() {
 #[test]
 fn short_timers_are_taken_with_a_warning() {
     let config =
-        parse("[timers]\nudp = 119\ntcp_established = 1\ntcp_transitory = 239\nfragments = 1")
+        parse("[timers]\nudp = 119\ntcp_established = 7439\ntcp_transitory = 239\nfragments = 1")
             .unwrap();
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 4, "{warnings:?}");
@@ -132,4 +159,20 @@ fn a_file_that_is_not_there_or_is_no_text() {
     assert!(Config::read(&path).is_err());
     std::fs::write(&path, "drain = 7").unwrap();
     assert_eq!(Config::read(&path).unwrap().drain, Duration::from_secs(7));
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    for text in [
+        "",
+        "uplinks = [\"eth0\"]\ndrain = 0\n[alias]\npool = \"10.0.0.0/16\"\nprefix = 64\nshare = 5\n\
+         [mtu]\nipv6 = 1400\n[sessions]\nper_source = 7\n[gateway]\nports = \"50000-50010\"",
+    ] {
+        let config = parse(text).unwrap();
+        let shown = toml::to_string(&config).unwrap();
+        assert_eq!(parse(&shown).unwrap(), config, "{shown}");
+        // The API carries it as JSON.
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config, "{json}");
+    }
 }

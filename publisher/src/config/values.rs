@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Timers;
 use crate::model::{PortRange, SpecError, interface_name, quoted};
 
 /// A network that aliases are taken from: unicast, /8 to /28, without host bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AliasPool(Ipv4Net);
 
 impl AliasPool {
@@ -58,6 +59,19 @@ impl FromStr for AliasPool {
     }
 }
 
+impl From<AliasPool> for String {
+    fn from(pool: AliasPool) -> Self {
+        pool.to_string()
+    }
+}
+
+impl From<Ipv4Net> for AliasPool {
+    /// A pool that was checked before.
+    fn from(net: Ipv4Net) -> Self {
+        Self(net)
+    }
+}
+
 impl TryFrom<String> for AliasPool {
     type Error = String;
 
@@ -66,9 +80,43 @@ impl TryFrom<String> for AliasPool {
     }
 }
 
+/// Whom an alias stands for. In the file: 128 or 64.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub enum AliasPrefix {
+    /// One client.
+    #[default]
+    Client,
+    /// All clients of a /64.
+    Network,
+}
+
+impl TryFrom<i64> for AliasPrefix {
+    type Error = String;
+
+    fn try_from(bits: i64) -> Result<Self, String> {
+        match bits {
+            128 => Ok(Self::Client),
+            64 => Ok(Self::Network),
+            _ => Err(format!(
+                "an alias can't stand for a /{bits}: write 128 for a client, or 64 for its network"
+            )),
+        }
+    }
+}
+
+impl From<AliasPrefix> for i64 {
+    fn from(prefix: AliasPrefix) -> Self {
+        match prefix {
+            AliasPrefix::Client => 128,
+            AliasPrefix::Network => 64,
+        }
+    }
+}
+
 /// A name that an interface can have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct InterfaceName(String);
 
 impl InterfaceName {
@@ -89,6 +137,12 @@ impl FromStr for InterfaceName {
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
         Ok(Self(interface_name(text)?.to_owned()))
+    }
+}
+
+impl From<InterfaceName> for String {
+    fn from(InterfaceName(name): InterfaceName) -> Self {
+        name
     }
 }
 
@@ -133,6 +187,37 @@ const LONGEST: u32 = 30 * 24 * 3600;
 
 pub(super) fn timer<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     Ok(Duration::from_secs(bounded(from, 1, LONGEST, " seconds")?.into()))
+}
+
+/// Timers that are possible together.
+pub(super) fn timers<'de, D: Deserializer<'de>>(from: D) -> Result<Timers, D::Error> {
+    let timers = Timers::deserialize(from)?;
+    let (established, transitory) =
+        (timers.tcp_established.as_secs(), timers.tcp_transitory.as_secs());
+    if transitory >= established {
+        return Err(D::Error::custom(format_args!(
+            "tcp_transitory ({transitory} s) must be shorter than tcp_established ({established} s)"
+        )));
+    }
+    Ok(timers)
+}
+
+/// As whole seconds.
+pub(super) fn seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(time.as_secs())
+}
+
+/// As it is written.
+pub(super) fn text<S: Serializer>(value: &impl fmt::Display, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(value)
+}
+
+pub(super) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    bounded(from, 1, 1 << 24, " aliases").map(Some)
+}
+
+pub(super) fn per_source<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    bounded(from, 0, 1 << 24, " sessions").map(Some)
 }
 
 pub(super) fn drain<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

@@ -7,6 +7,7 @@
 mod access;
 mod attach;
 mod error;
+mod memory;
 mod object;
 mod pins;
 mod sessions;
@@ -16,6 +17,7 @@ mod takeover;
 pub use access::AccessPrefix;
 pub use attach::{Attachment, Hook, Means};
 pub use error::DatapathError;
+pub use memory::{NoRoom, check_room};
 pub use object::{Capacities, OBJECT, ProgramStatistics};
 pub use sessions::{Ended, Entry};
 pub use tables::{LocalPrefix, TableUse};

@@ -51,7 +51,7 @@ impl MapShape {
         Self { kind, key_size: 0, value_size: size as u32, flags: 0, capacity: 0 }
     }
 
-    fn of(name: &str, capacities: &Capacities) -> Self {
+    pub fn of(name: &str, capacities: &Capacities) -> Self {
         use layout::{
             AccessKey, Alias, Config, Datagram, Forward, ForwardKey, FragmentKey, Link, LocalKey,
             Publication, PublicationKey, RateKey, ReplyKey, Reverse, Rule, Source, SourceKey,

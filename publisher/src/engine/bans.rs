@@ -1,6 +1,7 @@
 //! Bans: clients that are kept out of every publication.
 
 use super::control::{room_for_rules, uninstalled};
+use super::reload::timeouts;
 use super::{Engine, Inner, clock};
 use crate::api::types::BanResult;
 use crate::api::{ApiError, BanRequest, ErrorCode};
@@ -214,7 +215,7 @@ impl Inner {
         prefixes: &[ClientPrefix],
     ) -> Result<u64, DatapathError> {
         let Some(datapath) = &mut self.datapath else { return Ok(0) };
-        let done = datapath.tables().sweep(clock::now(), &engine.timeouts, |entry| {
+        let done = datapath.tables().sweep(clock::now(), &timeouts(&engine.config()), |entry| {
             let client = Ipv6Addr::from(entry.forward.client);
             prefixes.iter().any(|prefix| prefix.contains(client))
         })?;

@@ -5,6 +5,7 @@ use crate::api::types::{
     Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
 };
 use crate::api::{ApiError, BanRequest, Control, RemoveRequest, SessionFilter};
+use crate::config::Config;
 use crate::datapath::DatapathError;
 use crate::lane;
 use crate::model::{Access, Ban, Banned, Publication, PublicationSpec, Verdict, conflicts};
@@ -198,6 +199,10 @@ impl Control for Engine {
 
     async fn bans(&self) -> Result<Vec<Ban>, ApiError> {
         Ok(self.inner.lock().await.bans.list().to_vec())
+    }
+
+    async fn config(&self) -> Result<Config, ApiError> {
+        Ok(self.effective_config())
     }
 
     async fn status(&self) -> Result<StatusView, ApiError> {

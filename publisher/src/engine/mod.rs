@@ -4,11 +4,13 @@
 //! out. Requests of the API come by [`control`].
 
 mod bans;
+mod check;
 mod clock;
 mod control;
 mod drain;
 mod pool;
 mod reconcile;
+mod reload;
 mod reserved;
 mod run;
 mod start;
@@ -21,21 +23,22 @@ use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
 use bans::Bans;
 use ipnet::Ipv4Net;
-use publisher_common::layout::Timeouts;
 use reserved::Reserved;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
 
+pub use check::check;
 pub use start::StartError;
 
 /// The engine; shared by the API and the tasks that follow the host.
 pub struct Engine {
-    config: Config,
+    /// Replaced as a whole, by [`Engine::reload`].
+    config: RwLock<Arc<Config>>,
     topology: Topology,
     /// The network that aliases come from.
     pool: Ipv4Net,
-    timeouts: Timeouts,
     started: Instant,
     /// One reconciliation at a time, so that an older view of the host never overwrites a newer one.
     reconciling: Mutex<()>,

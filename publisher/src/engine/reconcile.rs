@@ -1,5 +1,6 @@
 //! From facts to the datapath: look, plan, carry out.
 
+use super::reload::timeouts;
 use super::{Engine, Inner, clock, drain};
 use crate::datapath::{Datapath, DatapathError};
 use crate::lane;
@@ -23,7 +24,7 @@ impl Engine {
         let mut inner = self.inner.lock().await;
         let container_links = container_links(&resolutions, &inner);
         let options = SnapshotOptions {
-            uplinks: self.config.uplinks.iter().map(|name| name.as_str().to_owned()).collect(),
+            uplinks: self.config().uplinks.iter().map(|name| name.as_str().to_owned()).collect(),
             container_links,
             ignore: [lane::ENTRY, lane::END].map(String::from).into(),
         };
@@ -55,7 +56,7 @@ impl Engine {
     pub(super) async fn sweep(&self) {
         let mut inner = self.inner.lock().await;
         let Inner { datapath: Some(datapath), state, draining, .. } = &mut *inner else { return };
-        match drain::sweep(datapath, state.publications(), draining, &self.timeouts) {
+        match drain::sweep(datapath, state.publications(), draining, &timeouts(&self.config())) {
             Ok(left) if left != *draining => {
                 *draining = left;
                 drop(inner);
@@ -127,13 +128,14 @@ impl Inner {
         let Self { datapath, state, bans, draining, links, applied, snapshot, resolutions, .. } =
             self;
         let Some(datapath) = datapath else { return };
+        let config = engine.config();
         let facts = Facts {
             publications: state.publications(),
             bans: bans.ends(),
             draining,
             snapshot,
             resolutions,
-            mtu: &engine.config.mtu,
+            mtu: &config.mtu,
         };
         let mut desired = Desired::from_facts(&facts, links);
         applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();
@@ -161,7 +163,7 @@ impl Inner {
         });
         let uses_gateway =
             self.applied.publications.values().any(|entry| entry.source == source_mode::GATEWAY);
-        let gateway = engine.config.gateway.ports;
+        let gateway = engine.config().gateway.ports;
         let gateway = uses_gateway.then(|| gateway.first()..=gateway.last());
         let ports: PortSet = published.chain(gateway).collect();
         self.reserved.update(&ports)
@@ -178,7 +180,7 @@ impl Inner {
     /// Takes note of the TCP sessions of publications that were just removed, so that they may go on.
     pub(super) fn drain(&mut self, engine: &Engine) -> Result<(), DatapathError> {
         let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        let until = clock::now().wrapping_add(engine.config.drain.as_secs() as u32);
+        let until = clock::now().wrapping_add(engine.config().drain.as_secs() as u32);
         let sessions = datapath.tables().sessions()?;
         *draining = drain::collect(&sessions, state.publications(), draining, until);
         Ok(())
@@ -187,7 +189,8 @@ impl Inner {
     /// Ends the sessions that are neither published nor draining.
     pub(super) fn end_sessions(&mut self, engine: &Engine) -> Result<(), DatapathError> {
         let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        *draining = drain::sweep(datapath, state.publications(), draining, &engine.timeouts)?;
+        *draining =
+            drain::sweep(datapath, state.publications(), draining, &timeouts(&engine.config()))?;
         Ok(())
     }
 }

@@ -1,11 +1,12 @@
 //! The start: everything that can be refused is refused here, with its cause and the next step.
 
 use super::bans::Bans;
+use super::reload::lay_over;
 use super::reserved::Reserved;
 use super::{Engine, Inner, clock, drain, pool};
 use crate::cli::Exit;
-use crate::config::Config;
-use crate::datapath::{Capacities, Datapath, DatapathError};
+use crate::config::{Config, Sessions};
+use crate::datapath::{Capacities, Datapath, DatapathError, NoRoom, check_room};
 use crate::plan::{Desired, LinkTable, Resolutions};
 use crate::store::{Opened, Store, StoreError};
 use crate::topology::{Snapshot, Topology};
@@ -14,6 +15,7 @@ use publisher_common::layout::{self, Timeouts, config_flags};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
 
@@ -29,6 +31,9 @@ pub enum StartError {
     /// The kernel's side.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
+    /// The tables' memory.
+    #[error(transparent)]
+    Memory(#[from] NoRoom),
     /// Netlink.
     #[error("can't read the host's network: {0}")]
     Network(#[from] io::Error),
@@ -44,6 +49,7 @@ impl StartError {
             Self::Privileges => Some("sudo publisherd".into()),
             Self::Store(error) => error.hint(),
             Self::Datapath(error) => error.hint(),
+            Self::Memory(error) => Some(error.hint()),
             Self::Network(_) => None,
             Self::Pool(_) => {
                 Some("--alias-pool CIDR names another one; nothing of the host may be in it".into())
@@ -82,7 +88,8 @@ impl Engine {
         check_privileges()?;
         let Opened { store, state, secret, mut damage } = Store::open(&config.state_dir)?;
         let bans = Bans::new(store.load_bans(&mut damage)?);
-        let capacities = Capacities { sessions: config.sessions.capacity, ..Capacities::default() };
+        let capacities = capacities(&config);
+        check_room(&config.pin_dir, &capacities)?;
         let mut datapath = Datapath::open(&config.pin_dir, &capacities)?;
         let topology = Topology::connect()?;
         let kept = pool_of(&datapath.tables().config()?);
@@ -90,31 +97,25 @@ impl Engine {
         let (pool, in_the_way) =
             pool::choose(&topology, &pools, kept).await?.map_err(StartError::Pool)?;
 
-        let timers = &config.timers;
-        let timeouts = Timeouts {
-            udp: timers.udp.as_secs() as u32,
-            tcp_established: timers.tcp_established.as_secs() as u32,
-            tcp_transitory: timers.tcp_transitory.as_secs() as u32,
-            fragments: timers.fragments.as_secs() as u32,
-        };
         let before = datapath.tables().config()?;
         let slow_lane = before.slow_lane;
         // Those of before hold until they are compared with what is on disk.
         let has_bans = before.has(config_flags::BANS);
-        datapath.tables().set_config(&layout::Config {
+        let fixed = layout::Config {
             pool: pool.network().octets(),
             pool_mask: pool.netmask().octets(),
             key: secret,
             gateway_first: config.gateway.ports.first(),
             gateway_last: config.gateway.ports.last(),
-            timeouts,
+            timeouts: Timeouts::default(),
             ready: 1,
             slow_lane,
             flags: before.flags & config_flags::BANS,
             sessions_per_source: 0,
             aliases_per_source: 0,
             reserved: [0; 16],
-        })?;
+        };
+        datapath.tables().set_config(&lay_over(&config, pool, fixed))?;
         let access = datapath.tables().access()?;
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
@@ -137,16 +138,21 @@ impl Engine {
             logged: Vec::new(),
         };
         Ok(Self {
-            config,
+            config: RwLock::new(Arc::new(config)),
             topology,
             pool,
-            timeouts,
             started: Instant::now(),
             reconciling: Mutex::new(()),
             inner: Mutex::new(inner),
             exit: Notify::new(),
         })
     }
+}
+
+/// Entries that the tables are to take.
+pub(super) const fn capacities(config: &Config) -> Capacities {
+    let Sessions { capacity, half_open, closing, per_source: _ } = config.sessions;
+    Capacities { sessions: capacity, half_open, closing }
 }
 
 /// The pool of a configuration that an earlier daemon has written.

@@ -294,7 +294,7 @@ impl Inner {
 
     /// Where the host's firewall would have kept clients out: packets of publications don't meet it.
     pub(super) fn firewall_warnings(&self, engine: &Engine) -> Vec<String> {
-        if engine.config.host_firewall == HostFirewall::Bypass
+        if engine.config().host_firewall == HostFirewall::Bypass
             || self.state.publications().is_empty()
         {
             return Vec::new();

@@ -270,7 +270,13 @@ fn manual_completions_help_and_version() {
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("man");
     run(&["man", pages.to_str().unwrap()]).says("");
-    for name in ["publisherctl.1", "publisherctl-add.1", "publisherctl-whois.1", "publisherd.8"] {
+    for name in [
+        "publisherctl.1",
+        "publisherctl-add.1",
+        "publisherctl-deny-add.1",
+        "publisherctl-config-check.1",
+        "publisherd.8",
+    ] {
         assert!(pages.join(name).exists(), "{name}");
     }
     for (shell, text) in
@@ -288,8 +294,10 @@ fn manual_completions_help_and_version() {
         "ls",
         "sessions",
         "whois",
+        "deny",
         "status",
         "drops",
+        "config",
         "uninstall",
         "completions",
         "man",

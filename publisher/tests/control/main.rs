@@ -1,6 +1,7 @@
 //! The daemon's socket from both sides: the real server, the real `publisherctl`, and no kernel.
 
 mod api;
+mod config;
 mod ctl;
 mod deny;
 mod failures;

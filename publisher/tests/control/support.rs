@@ -13,6 +13,7 @@ use publisher::api::types::*;
 use publisher::api::{
     self, ApiError, BanRequest, Control, ErrorCode, Listener, RemoveRequest, SessionFilter,
 };
+use publisher::config::Config;
 use publisher::model::{
     Ban, Banned, Protocol, Publication, PublicationSpec, SourceMode, Verdict, conflicts,
 };
@@ -188,6 +189,11 @@ impl Control for Memory {
 
     async fn bans(&self) -> Result<Vec<Ban>, ApiError> {
         Ok(self.working()?.bans.clone())
+    }
+
+    async fn config(&self) -> Result<Config, ApiError> {
+        drop(self.working()?);
+        Ok(Config::default())
     }
 
     async fn status(&self) -> Result<StatusView, ApiError> {
