@@ -16,7 +16,7 @@ use super::documents::{
     AddedDocument, Clients, Done, Drops, ErrorDocument, Publications, Sessions, StatusDocument,
 };
 use super::query::{RemoveQuery, SessionQuery, WhoisQuery};
-use super::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
+use super::types::{Added, DropView, PublicationView, SessionsFound, StatusView, WhoisView};
 use super::{ApiError, RemoveRequest, SessionFilter};
 use crate::model::PublicationSpec;
 
@@ -121,14 +121,14 @@ impl Client {
         Ok(self.get::<Publications>("/v1/publications".into()).await?.publications)
     }
 
-    /// The sessions that `filter` lets through.
+    /// The sessions that `filter` lets through, and how many its limit left out.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionView>, ClientError> {
+    pub async fn sessions(&self, filter: &SessionFilter) -> Result<SessionsFound, ClientError> {
         let uri = format!("/v1/sessions{}", SessionQuery::write(filter));
-        Ok(self.get::<Sessions>(uri).await?.sessions)
+        Ok(self.get::<Sessions>(uri).await?.content)
     }
 
     /// The clients behind `alias`.

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::ApiError;
 use super::types::{
-    Added, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
+    Added, DropView, PublicationView, SessionState, SessionView, SessionsFound, StatusView,
+    WhoisView,
 };
 use crate::model::{Protocol, PublicationSpec, Published};
 
@@ -33,15 +34,20 @@ pub struct SessionFilter {
     pub state: Option<SessionState>,
     /// Only of the publication with this id.
     pub publication: Option<u32>,
+    /// No more than so many; [`SessionFilter::DEFAULT_LIMIT`] where nothing is said.
+    pub limit: Option<u32>,
 }
 
 impl SessionFilter {
+    /// How many sessions are told of at once unless more are asked for.
+    pub const DEFAULT_LIMIT: u32 = 100_000;
+
     /// Whether `session` meets every condition.
     pub fn matches(&self, session: &SessionView) -> bool {
         fn fits<T: PartialEq>(wanted: Option<T>, is: T) -> bool {
             wanted.is_none_or(|wanted| wanted == is)
         }
-        let Self { protocol, port, client, alias, state, publication } = *self;
+        let Self { protocol, port, client, alias, state, publication, limit: _ } = *self;
         fits(protocol, session.protocol)
             && fits(port, session.host_port)
             && fits(client, session.client)
@@ -72,11 +78,11 @@ pub trait Control: Send + Sync + 'static {
     /// Every publication, in any order.
     fn list(&self) -> impl Future<Output = Result<Vec<PublicationView>, ApiError>> + Send;
 
-    /// The sessions that `filter` lets through, in any order.
+    /// The sessions that `filter` lets through, in any order, and how many more its limit left out.
     fn sessions(
         &self,
         filter: SessionFilter,
-    ) -> impl Future<Output = Result<Vec<SessionView>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<SessionsFound, ApiError>> + Send;
 
     /// The clients that appear, or lately appeared, to containers as `alias` (from `port`).
     fn whois(

@@ -5,7 +5,7 @@
 //! | `POST /v1/publications`, a [`PublicationSpec`] | [`AddedDocument`](super::documents::AddedDocument) |
 //! | `DELETE /v1/publications?published=P` or `?all=true`, with or without `&kill=true` | [`Publications`] |
 //! | `GET /v1/publications` | [`Publications`] |
-//! | `GET /v1/sessions` with any of `protocol port client alias state publication` | [`Sessions`] |
+//! | `GET /v1/sessions` with any of `protocol port client alias state publication limit` | [`Sessions`] |
 //! | `GET /v1/whois/ALIAS?port=PORT` | [`Clients`] |
 //! | `GET /v1/status` | [`StatusDocument`](super::documents::StatusDocument) |
 //! | `GET /v1/drops` | [`Drops`] |
@@ -265,7 +265,7 @@ async fn sessions<C: Control>(
     State(Shared { control, .. }): State<Shared<C>>,
     query: Result<Query<SessionQuery>, QueryRejection>,
 ) -> Answer<Sessions> {
-    Ok(Json(Sessions::new(control.sessions(query?.0.read()).await?)))
+    Ok(Json(Document::new(control.sessions(query?.0.read()).await?)))
 }
 
 async fn whois<C: Control>(

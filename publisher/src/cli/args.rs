@@ -99,7 +99,7 @@ pub(super) enum Verb {
     Ls,
     /// List sessions
     Sessions {
-        /// proto=udp, port=8080, client=2001:db8::5, alias=198.18.0.4, state=established, publication=3
+        /// proto=udp, port=8080, client=2001:db8::5, alias=198.18.0.4, state=established, publication=3, limit=1000
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },

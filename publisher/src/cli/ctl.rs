@@ -8,7 +8,8 @@ use clap::Parser as _;
 use super::args::{CtlArgs, Format, Verb};
 use super::output::Output;
 use super::{Exit, Messages, Style, columns, filter, manual, status, usage};
-use crate::api::documents::{Clients, Document, Done, Drops, Publications, Sessions};
+use crate::api::documents::{Clients, Document, Done, Drops, Publications};
+use crate::api::types::SessionsFound;
 use crate::api::{ApiError, Client, ClientError, ErrorCode, RemoveRequest};
 use crate::model::{PublicationSpec, Published, SourceMode};
 
@@ -187,9 +188,16 @@ impl Command<'_, '_> {
     }
 
     async fn sessions(&mut self, filters: &[String]) -> Result<(), Failure> {
-        let mut rows = self.client.sessions(&filter::session_filter(filters)?).await?;
+        let found = self.client.sessions(&filter::session_filter(filters)?).await?;
+        let SessionsFound { sessions: mut rows, left_out } = found;
         columns::sort_sessions(&mut rows);
-        Ok(self.output.list(rows, &columns::SESSIONS, Sessions::new)?)
+        let whole = |sessions| Document::new(SessionsFound { sessions, left_out });
+        self.output.list(rows, &columns::SESSIONS, whole)?;
+        if left_out > 0 {
+            let more = format!("{left_out} more sessions are left out: limit=N asks for more");
+            self.warn(&[more])?;
+        }
+        Ok(())
     }
 
     async fn whois(&mut self, alias: &str) -> Result<(), Failure> {

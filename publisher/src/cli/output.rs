@@ -45,7 +45,7 @@ impl<'a> Output<'a> {
         &mut self,
         rows: Vec<T>,
         columns: &Columns<T>,
-        whole: fn(Vec<T>) -> D,
+        whole: impl FnOnce(Vec<T>) -> D,
     ) -> io::Result<()> {
         match self.format {
             Format::Json => self.json(&whole(rows)),

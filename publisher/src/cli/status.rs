@@ -3,7 +3,7 @@
 use std::io;
 
 use super::columns::duration;
-use super::output::{Column, Output};
+use super::output::{Column, Output, or_dash};
 use crate::api::types::{FeatureView, LinkView, ProgramView, StatusView, TableView, UplinkView};
 
 /// Prints everything but the warnings, which are messages.
@@ -65,6 +65,7 @@ const TABLES: &[Column<TableView>] = &[
         Some(percent) => format!("{percent}%"),
         None => "-".to_owned(),
     }),
+    ("MIB", |it| or_dash(it.memory_bytes.map(|bytes| bytes.div_ceil(1 << 20)).as_ref())),
 ];
 
 const FEATURES: &[Column<FeatureView>] = &[

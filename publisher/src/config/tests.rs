@@ -113,10 +113,9 @@ fn a_mistake_is_shown_where_it_is() {
 
 #[test]
 fn short_timers_are_taken_with_a_warning() {
-    let config = parse(
-        "[timers]\nudp = 119\ntcp_established = 1\ntcp_transitory = 239\nfragments = 1",
-    )
-    .unwrap();
+    let config =
+        parse("[timers]\nudp = 119\ntcp_established = 1\ntcp_transitory = 239\nfragments = 1")
+            .unwrap();
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 4, "{warnings:?}");
     assert_eq!(warnings[0], "timers.udp is 119 s: RFC 4787 REQ-5 asks for at least 120 s");

@@ -5,16 +5,29 @@
 //! map layout: the datapath goes on when the daemon ends, and the next daemon takes it over.
 
 mod attach;
+mod batch;
+mod counts;
 mod error;
+mod expiry;
+mod hash;
+mod log;
 mod object;
+mod orphans;
+mod pace;
 mod pins;
+#[cfg(test)]
+mod scene;
 mod sessions;
 mod tables;
 
 pub use attach::{Attachment, Hook, Means};
+pub use counts::{Counts, Differences};
 pub use error::DatapathError;
+pub use expiry::{EndReason, Seen};
+pub use log::SessionLog;
 pub use object::{Capacities, OBJECT, ProgramStatistics};
-pub use sessions::{Ended, Entry};
+pub use pace::Pace;
+pub use sessions::{Entry, Sessions};
 pub use tables::{LocalPrefix, TableUse};
 
 use attach::Attachments;

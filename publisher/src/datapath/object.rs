@@ -31,11 +31,7 @@ pub struct Capacities {
 
 impl Default for Capacities {
     fn default() -> Self {
-        Self {
-            sessions: layout::SESSIONS,
-            half_open: layout::HALF_OPEN,
-            closing: layout::CLOSING,
-        }
+        Self { sessions: layout::SESSIONS, half_open: layout::HALF_OPEN, closing: layout::CLOSING }
     }
 }
 

@@ -3,9 +3,11 @@
 //! Facts change (an `add`, a netlink notice, a timer), [`reconcile`] works out a plan and carries it
 //! out. Requests of the API come by [`control`].
 
+mod clients;
 mod clock;
 mod control;
 mod drain;
+mod passes;
 mod pool;
 mod reconcile;
 mod reserved;
@@ -14,7 +16,7 @@ mod start;
 mod views;
 
 use crate::config::Config;
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Sessions};
 use crate::plan::{Desired, Draining, LinkTable, Resolutions};
 use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
@@ -22,6 +24,8 @@ use ipnet::Ipv4Net;
 use publisher_common::layout::Timeouts;
 use reserved::Reserved;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
 
@@ -38,6 +42,17 @@ pub struct Engine {
     /// One reconciliation at a time, so that an older view of the host never overwrites a newer one.
     reconciling: Mutex<()>,
     inner: Mutex<Inner>,
+    /// The maps of sessions, to be used without the lock.
+    sessions: Sessions,
+    /// One pass over the sessions at a time.
+    passing: Mutex<()>,
+    tally: std::sync::Mutex<passes::Tally>,
+    /// Told when sessions must end that don't wait for the next pass: a link has changed.
+    must_end: Notify,
+    /// Told when a pass has found that the plan may have changed.
+    changed: Notify,
+    /// Set when the daemon ends.
+    stopping: Arc<AtomicBool>,
     /// Told when the daemon is to exit.
     exit: Notify,
 }

@@ -1,6 +1,6 @@
 //! From facts to the datapath: look, plan, carry out.
 
-use super::{Engine, Inner, clock, drain};
+use super::{Engine, Inner, drain};
 use crate::datapath::{Datapath, DatapathError};
 use crate::lane;
 use crate::plan::{Action, Desired, Facts, Resolutions, plan};
@@ -49,21 +49,6 @@ impl Engine {
         let probe = self.alias_probe();
         let look = async |target| (target, self.topology.resolve(target, probe).await);
         join_all(targets.into_iter().map(look)).await.into_iter().collect()
-    }
-
-    /// Ends sessions that have had their time.
-    pub(super) async fn sweep(&self) {
-        let mut inner = self.inner.lock().await;
-        let Inner { datapath: Some(datapath), state, draining, .. } = &mut *inner else { return };
-        match drain::sweep(datapath, state.publications(), draining, &self.timeouts) {
-            Ok(left) if left != *draining => {
-                *draining = left;
-                drop(inner);
-                self.reconcile().await;
-            }
-            Ok(_) => {}
-            Err(error) => inner.fail(format!("can't end old sessions: {error}")),
-        }
     }
 }
 
@@ -137,10 +122,24 @@ impl Inner {
         applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();
         let mut failures = Vec::new();
         for action in plan(&desired, applied) {
+            if let Action::SetLink(index) = action {
+                // A first link at start too: an earlier daemon's sessions may go by another one.
+                let before = applied.links.get(&index).map(|link| link.generation);
+                if before != desired.links.get(&index).map(|link| link.generation) {
+                    engine.must_end.notify_one();
+                }
+            }
             if let Err(error) = carry_out(&action, &desired, datapath) {
                 failures.push(error.to_string());
                 forget(&action, &mut desired, applied);
             }
+        }
+        let counted: BTreeSet<u32> = drain::ids(state.publications())
+            .into_iter()
+            .chain(draining.iter().map(|entry| entry.id))
+            .collect();
+        if let Err(error) = engine.sessions.keep_uses(&counted) {
+            failures.push(error.to_string());
         }
         *applied = desired;
         if let Err(error) = self.reserve_ports(engine) {
@@ -171,22 +170,6 @@ impl Inner {
             error!("{failure}");
         }
         self.failures.push(failure);
-    }
-
-    /// Takes note of the TCP sessions of publications that were just removed, so that they may go on.
-    pub(super) fn drain(&mut self, engine: &Engine) -> Result<(), DatapathError> {
-        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        let until = clock::now().wrapping_add(engine.config.drain.as_secs() as u32);
-        let sessions = datapath.tables().sessions()?;
-        *draining = drain::collect(&sessions, state.publications(), draining, until);
-        Ok(())
-    }
-
-    /// Ends the sessions that are neither published nor draining.
-    pub(super) fn end_sessions(&mut self, engine: &Engine) -> Result<(), DatapathError> {
-        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        *draining = drain::sweep(datapath, state.publications(), draining, &engine.timeouts)?;
-        Ok(())
     }
 }
 

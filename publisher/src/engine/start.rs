@@ -13,6 +13,7 @@ use publisher_common::layout::{self, Timeouts};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
 
@@ -112,8 +113,8 @@ impl Engine {
         })?;
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
-        let sessions = datapath.tables().sessions()?;
-        let draining = drain::collect(&sessions, state.publications(), &[], until);
+        let sessions = datapath.tables().sessions();
+        let draining = drain::collect(&sessions, &drain::ids(state.publications()), &[], until)?;
         let inner = Inner {
             datapath: Some(datapath),
             reserved: Reserved::open(store.dir()),
@@ -137,6 +138,12 @@ impl Engine {
             started: Instant::now(),
             reconciling: Mutex::new(()),
             inner: Mutex::new(inner),
+            sessions,
+            passing: Mutex::new(()),
+            tally: std::sync::Mutex::default(),
+            must_end: Notify::new(),
+            changed: Notify::new(),
+            stopping: Arc::default(),
             exit: Notify::new(),
         })
     }

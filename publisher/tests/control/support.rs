@@ -132,9 +132,14 @@ impl Control for Memory {
         Ok(self.working()?.state.publications().iter().rev().map(view).collect())
     }
 
-    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionView>, ApiError> {
+    async fn sessions(&self, filter: SessionFilter) -> Result<SessionsFound, ApiError> {
         let inner = self.working()?;
-        Ok(inner.sessions.iter().filter(|session| filter.matches(session)).cloned().collect())
+        let limit = filter.limit.unwrap_or(SessionFilter::DEFAULT_LIMIT) as usize;
+        let mut sessions: Vec<_> =
+            inner.sessions.iter().filter(|session| filter.matches(session)).cloned().collect();
+        let left_out = sessions.len().saturating_sub(limit) as u64;
+        sessions.truncate(limit);
+        Ok(SessionsFound { sessions, left_out })
     }
 
     async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
@@ -164,7 +169,12 @@ impl Control for Memory {
             }],
             alias_pool: "198.18.0.0/15".into(),
             publications,
-            tables: vec![TableView { name: "established".into(), used: 1, capacity: 4 }],
+            tables: vec![TableView {
+                name: "established".into(),
+                used: 1,
+                capacity: 4,
+                memory_bytes: Some(3 << 20),
+            }],
             features: vec![FeatureView {
                 name: "tcx".into(),
                 available: true,

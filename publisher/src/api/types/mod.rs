@@ -8,7 +8,7 @@ mod session;
 mod status;
 
 pub use publication::{Added, Path, PublicationView, Source, SourceView};
-pub use session::{SessionState, SessionView, WhoisView};
+pub use session::{SessionState, SessionView, SessionsFound, WhoisView};
 pub use status::{
     Attach, DropView, FeatureView, LinkKind, LinkView, ProgramView, StatusView, TableView,
     UplinkView,

@@ -112,6 +112,9 @@ pub struct TableView {
     pub used: u64,
     /// Entries it can hold.
     pub capacity: u64,
+    /// Bytes it takes in the kernel, where that is known.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// A feature of the kernel.
