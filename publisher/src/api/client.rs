@@ -17,7 +17,7 @@ use super::documents::{
 };
 use super::query::{RemoveQuery, SessionQuery, WhoisQuery};
 use super::types::{Added, DropView, PublicationView, SessionsFound, StatusView, WhoisView};
-use super::{ApiError, RemoveRequest, SessionFilter};
+use super::{ApiError, EventReader, RemoveRequest, SessionFilter};
 use crate::model::PublicationSpec;
 
 /// How long an answer may take. `uninstall` and `rm --all` of thousands are the slowest.
@@ -143,6 +143,43 @@ impl Client {
     ) -> Result<Vec<WhoisView>, ClientError> {
         let uri = format!("/v1/whois/{alias}{}", WhoisQuery::write(port));
         Ok(self.get::<Clients>(uri).await?.clients)
+    }
+
+    /// Events from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn events(&self) -> Result<EventReader, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let request = Request::builder()
+            .uri("/v1/events")
+            .header(header::HOST, "publisherd")
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| self.garbled(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.garbled(&error))?;
+        // It makes progress only while it is polled; it ends with the body.
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| self.garbled(&error))?;
+        if response.status().is_success() {
+            return Ok(EventReader::new(response.into_body()));
+        }
+        let body = response.into_body().collect().await.map_err(|error| self.garbled(&error))?;
+        match serde_json::from_slice::<ErrorDocument>(&body.to_bytes()) {
+            Ok(document) => Err(document.error.into()),
+            Err(error) => Err(self.garbled(&error)),
+        }
+    }
+
+    /// What to say of events that have come to their end, by themselves or by `garbled` ones.
+    pub fn events_ended(&self, garbled: Option<String>) -> ClientError {
+        let socket = self.socket.clone();
+        match garbled {
+            Some(why) => ClientError::Garbled { socket, why },
+            None => ClientError::Unreachable { socket, why: "it has ended".into() },
+        }
     }
 
     /// The daemon's state.

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::ApiError;
 use super::types::{
-    Added, DropView, PublicationView, SessionState, SessionView, SessionsFound, StatusView,
-    WhoisView,
+    Added, DropView, EventView, PublicationView, SessionState, SessionView, SessionsFound,
+    StatusView, WhoisView,
 };
 use crate::model::{Protocol, PublicationSpec, Published};
 
@@ -57,6 +58,9 @@ impl SessionFilter {
     }
 }
 
+/// Events as they happen. A reader that is too slow is told how many it has missed.
+pub type EventStream = tokio::sync::broadcast::Receiver<Arc<EventView>>;
+
 /// The daemon, as the API server sees it.
 ///
 /// Requests come at the same time; each method sees the effect of those that returned before it.
@@ -90,6 +94,9 @@ pub trait Control: Send + Sync + 'static {
         alias: Ipv4Addr,
         port: Option<u16>,
     ) -> impl Future<Output = Result<Vec<WhoisView>, ApiError>> + Send;
+
+    /// What happens to sessions from now on.
+    fn events(&self) -> impl Future<Output = Result<EventStream, ApiError>> + Send;
 
     /// The daemon's state.
     fn status(&self) -> impl Future<Output = Result<StatusView, ApiError>> + Send;

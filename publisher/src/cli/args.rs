@@ -40,9 +40,9 @@ pub(super) struct GlobalArgs {
         display_order = 100
     )]
     pub(super) host: Host,
-    /// How to print
-    #[arg(short, long, global = true, value_enum, default_value_t, display_order = 101)]
-    pub(super) output: Format,
+    /// How to print [default: table; events: ndjson]
+    #[arg(short, long, global = true, value_enum, display_order = 101)]
+    pub(super) output: Option<Format>,
     /// Print names only, without a header; print nothing about what was done
     #[arg(short, long, global = true, display_order = 102)]
     pub(super) quiet: bool,
@@ -109,6 +109,10 @@ pub(super) enum Verb {
         #[arg(value_name = "ALIAS[:PORT]")]
         alias: String,
     },
+    /// Follow what happens to sessions: a line of JSON for each that is opened, closed or resumed
+    ///
+    /// Says nothing of what was before. `-o table` prints lines for people.
+    Events,
     /// Show what the daemon is doing, and what to know about this host
     Status,
     /// Count dropped packets by reason

@@ -117,6 +117,7 @@ impl Command<'_, '_> {
             Verb::Ls => self.ls().await,
             Verb::Sessions { filters } => self.sessions(&filters).await,
             Verb::Whois { alias } => self.whois(&alias).await,
+            Verb::Events => self.events().await,
             Verb::Status => self.status().await,
             Verb::Drops => self.drops().await,
             Verb::Uninstall => self.uninstall().await,
@@ -211,6 +212,23 @@ impl Command<'_, '_> {
         }
         columns::sort_clients(&mut rows);
         Ok(self.output.list(rows, &columns::CLIENTS, Clients::new)?)
+    }
+
+    /// Prints events until the daemon ends, or the reader has enough.
+    async fn events(&mut self) -> Result<(), Failure> {
+        let is_text = matches!(self.output.chosen, Some(Format::Table | Format::Wide));
+        // One a line, whatever the kind of JSON: the stream has no end.
+        self.output.format = Format::Ndjson;
+        let mut events = self.client.events().await?;
+        loop {
+            match events.next().await {
+                Ok(Some(event)) if is_text => self.output.line(&columns::event(&event))?,
+                Ok(Some(event)) => self.output.json(&Document::new(&*event))?,
+                Ok(None) => return Err(self.client.events_ended(None).into()),
+                Err(why) => return Err(self.client.events_ended(Some(why)).into()),
+            }
+            self.output.flush()?;
+        }
     }
 
     async fn status(&mut self) -> Result<(), Failure> {

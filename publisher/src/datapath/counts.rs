@@ -21,6 +21,8 @@ const DIFFERENCES: usize = 65_536;
 #[derive(Default)]
 pub struct Counts {
     publications: HashMap<u32, i64>,
+    /// The publication of the last sessions, and how many of it came one after the other.
+    run: (u32, i64),
     /// Sessions and aliases; only a thorough pass counts them.
     sources: Option<HashMap<SourceKey, (u32, u32)>>,
     pool: Pool,
@@ -60,12 +62,25 @@ impl Counts {
     }
 
     pub(super) fn established(&mut self, entry: &Entry) {
-        *self.publications.entry(entry.session.publication.index).or_default() += 1;
+        // Neighbours are often of the same publication.
+        let id = entry.session.publication.index;
+        if id != self.run.0 {
+            self.end_run();
+            self.run.0 = id;
+        }
+        self.run.1 += 1;
         if let Some(sources) = &mut self.sources {
             sources.entry(SourceKey::of(&entry.forward)).or_default().0 += 1;
             if let Some((word, bit)) = self.pool.place(entry.reply.alias) {
                 self.pool.used[word] |= bit;
             }
+        }
+    }
+
+    fn end_run(&mut self) {
+        let (id, count) = std::mem::take(&mut self.run);
+        if count > 0 {
+            *self.publications.entry(id).or_default() += count;
         }
     }
 
@@ -184,11 +199,12 @@ impl Sessions {
     /// When a map can't be read.
     pub fn correct(
         &self,
-        counts: Counts,
+        mut counts: Counts,
         differences: &mut Differences,
         now: u32,
         pace: &mut Pace,
     ) -> Result<u64, DatapathError> {
+        counts.end_run();
         self.correct_uses(&counts, differences)?;
         let Counts { sources: Some(mut sources), pool, .. } = counts else {
             return self.count_aliases();

@@ -1,6 +1,7 @@
 //! Sessions and the clients behind aliases, as the API asks for them. The tables are read on a thread for
 //! blocking work, without the engine's lock; what is kept is what was asked for, and bounded.
 
+use super::events::Ended;
 use super::views::state_of;
 use super::{Engine, Inner, clock};
 use crate::api::types::{SessionView, SessionsFound, WhoisView};
@@ -8,6 +9,7 @@ use crate::api::{ApiError, SessionFilter};
 use crate::datapath::{DatapathError, Entry};
 use crate::model::Protocol;
 use publisher_common::layout::Alias;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -98,7 +100,7 @@ impl Engine {
             })
             .await?;
         let inner = self.inner.lock().await;
-        Ok(inner.whois(alias, port, found, bound))
+        Ok(inner.whois(alias, port, found, bound, self.events.history(alias, port)))
     }
 }
 
@@ -112,6 +114,7 @@ impl Inner {
         port: Option<u16>,
         found: Clients,
         bound: Option<Alias>,
+        past: Vec<Ended>,
     ) -> Vec<WhoisView> {
         let view = |client: [u8; 16], scope, client_port, since, sessions| WhoisView {
             alias,
@@ -125,7 +128,16 @@ impl Inner {
             sessions,
         };
         // The binding tells since when, and of a client without sessions.
+        let mut ended = BTreeMap::new();
+        for it in past {
+            let key = (it.client, it.scope, port.map(|_| u16::from_be_bytes(it.client_port)));
+            if !found.contains_key(&key) && ended.len() < CLIENTS {
+                // The newest comes first and stays.
+                ended.entry(key).or_insert((it.created, it.at));
+            }
+        }
         if found.is_empty()
+            && ended.is_empty()
             && let Some(bound) = bound
         {
             let nobody = view(bound.client, bound.scope, None, bound.created, 0);
@@ -137,6 +149,14 @@ impl Inner {
             let since = its_own.map_or(since, |bound| bound.created);
             view(client, scope, client_port, since, sessions)
         });
-        views.collect()
+        let mut left: Vec<_> = ended
+            .into_iter()
+            .map(|((client, scope, client_port), (since, at))| WhoisView {
+                ended: Some(clock::time_of_day(at)),
+                ..view(client, scope, client_port, since, 0)
+            })
+            .collect();
+        left.sort_by_key(|view| Reverse(view.ended));
+        views.chain(left).collect()
     }
 }

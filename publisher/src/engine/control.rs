@@ -2,7 +2,7 @@
 
 use super::{Engine, Inner, clock, drain};
 use crate::api::types::{Added, DropView, PublicationView, SessionsFound, StatusView, WhoisView};
-use crate::api::{ApiError, Control, RemoveRequest, SessionFilter};
+use crate::api::{ApiError, Control, EventStream, RemoveRequest, SessionFilter};
 use crate::datapath::DatapathError;
 use crate::lane;
 use crate::model::{PublicationSpec, Verdict, conflicts};
@@ -168,6 +168,10 @@ impl Control for Engine {
 
     async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
         self.clients_of(alias, port).await
+    }
+
+    async fn events(&self) -> Result<EventStream, ApiError> {
+        Ok(self.events.subscribe())
     }
 
     async fn status(&self) -> Result<StatusView, ApiError> {

@@ -7,8 +7,11 @@ mod clients;
 mod clock;
 mod control;
 mod drain;
+mod events;
+mod log;
 mod passes;
 mod pool;
+mod probe;
 mod reconcile;
 mod reserved;
 mod run;
@@ -20,7 +23,9 @@ use crate::datapath::{Datapath, Sessions};
 use crate::plan::{Desired, Draining, LinkTable, Resolutions};
 use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
+use events::Events;
 use ipnet::Ipv4Net;
+use log::LogReader;
 use publisher_common::layout::Timeouts;
 use reserved::Reserved;
 use std::net::Ipv4Addr;
@@ -44,6 +49,9 @@ pub struct Engine {
     inner: Mutex<Inner>,
     /// The maps of sessions, to be used without the lock.
     sessions: Sessions,
+    events: Arc<Events>,
+    /// The datapath's session log, until its reader starts, and the reader.
+    log: std::sync::Mutex<LogReader>,
     /// One pass over the sessions at a time.
     passing: Mutex<()>,
     tally: std::sync::Mutex<passes::Tally>,

@@ -2,11 +2,12 @@
 //! on a thread for blocking work and without the engine's lock, a few milliseconds of it aside.
 
 use super::drain::{self, Ends};
-use super::{Engine, Inner, clock};
+use super::{Engine, Inner, clock, probe};
 use crate::datapath::{Counts, DatapathError, Differences, EndReason, Entry, Pace, Seen, Sessions};
 use publisher_common::layout::Timeouts;
+use publisher_common::wire::protocol;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info};
@@ -21,6 +22,9 @@ const THOROUGH: Duration = Duration::from_secs(600);
 const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How often time over for draining publications is looked at.
 const DRAINING: Duration = Duration::from_secs(5);
+
+/// Connections that are asked after in a pass.
+const PROBES: usize = 256;
 
 /// What the last pass has found.
 #[derive(Default)]
@@ -94,16 +98,27 @@ impl Engine {
             differences: std::mem::take(&mut self.tally().differences),
             pace: match depth {
                 Depth::Quick => Pace::quick(),
-                _ => Pace::gentle(std::sync::Arc::clone(&self.stopping)),
+                _ => Pace::gentle(Arc::clone(&self.stopping)),
             },
         };
+        let events = Arc::clone(&self.events);
         let done = tokio::task::spawn_blocking(move || {
-            let done = work.carry_out(|entry| ends.reason(entry), |_, _| {});
-            (done, ends)
+            let mut probes = Vec::new();
+            let done = work.carry_out(
+                |entry| ends.reason(entry),
+                |entry, reason| {
+                    events.ended(entry, reason);
+                    let is_tcp = entry.reply.protocol == protocol::TCP;
+                    if reason == EndReason::Idle && is_tcp && probes.len() < PROBES {
+                        probes.push(*entry);
+                    }
+                },
+            );
+            (done, ends, probes)
         });
-        let (done, ends) = match done.await {
-            Ok((Ok(done), ends)) => (done, ends),
-            Ok((Err(error), _)) => {
+        let (done, ends, probes) = match done.await {
+            Ok((Ok(done), ends, probes)) => (done, ends, probes),
+            Ok((Err(error), ..)) => {
                 self.inner.lock().await.fail(format!("can't end old sessions: {error}"));
                 return;
             }
@@ -122,6 +137,11 @@ impl Engine {
             tally.differences = done.differences;
         }
         let mut inner = self.inner.lock().await;
+        match probe::send_all(&probes, |index| inner.applied.links.get(&index)) {
+            Ok(sent) if sent > 0 => debug!("asked after {sent} idle connections"),
+            Ok(_) => {}
+            Err(error) => inner.fail(format!("can't ask after idle connections: {error}")),
+        }
         // What was removed meanwhile drains too.
         let new = inner.draining.iter().filter(|entry| !draining.contains(entry)).cloned();
         let left: Vec<_> = ends.left(&draining).into_iter().chain(new).collect();
@@ -135,11 +155,6 @@ impl Engine {
     /// What the last pass has found.
     pub(super) fn tally(&self) -> std::sync::MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The rests between the work of a pass are over.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
     }
 }
 

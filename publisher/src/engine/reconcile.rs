@@ -64,7 +64,13 @@ impl Inner {
     /// Reads the host's interfaces; says whether that was possible.
     async fn look(&mut self, engine: &Engine, options: &SnapshotOptions) -> bool {
         match engine.topology.snapshot(options).await {
-            Ok(snapshot) => self.snapshot = snapshot,
+            Ok(snapshot) => {
+                let links = snapshot.links.iter();
+                engine
+                    .events
+                    .set_names(links.map(|(index, it)| (*index, it.name.clone())).collect());
+                self.snapshot = snapshot;
+            }
             Err(error) => {
                 self.fail(format!("can't read the host's interfaces: {error}"));
                 return false;

@@ -45,6 +45,7 @@ impl Engine {
     /// # Errors
     /// When netlink fails for good.
     pub async fn run(&self, watcher: Watcher) -> io::Result<()> {
+        self.read_log();
         tokio::select! {
             followed = self.follow(watcher) => followed,
             () = self.keep_sessions() => Ok(()),

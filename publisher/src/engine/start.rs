@@ -1,5 +1,7 @@
 //! The start: everything that can be refused is refused here, with its cause and the next step.
 
+use super::events::Events;
+use super::log::LogReader;
 use super::reserved::Reserved;
 use super::{Engine, Inner, clock, drain, pool};
 use crate::cli::Exit;
@@ -111,6 +113,8 @@ impl Engine {
             aliases_per_source: 0,
             reserved: [0; 16],
         })?;
+        let log = datapath.tables().take_log();
+        let events = Arc::new(Events::new(&config.log));
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
         let sessions = datapath.tables().sessions();
@@ -139,6 +143,8 @@ impl Engine {
             reconciling: Mutex::new(()),
             inner: Mutex::new(inner),
             sessions,
+            events,
+            log: std::sync::Mutex::new(LogReader::Waiting(log)),
             passing: Mutex::new(()),
             tally: std::sync::Mutex::default(),
             must_end: Notify::new(),

@@ -2,8 +2,9 @@
 
 use super::{Engine, Inner, clock};
 use crate::api::types::{
-    Attach, DropView, FeatureView, LinkKind, LinkView, Path, ProgramView, PublicationView,
-    SessionState, SessionView, Source, SourceView, StatusView, TableView, UplinkView,
+    Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, Path, ProgramView,
+    PublicationView, SessionState, SessionView, Source, SourceView, StatusView, TableView,
+    UplinkView,
 };
 use crate::config::HostFirewall;
 use crate::datapath::{DatapathError, Entry, Hook, Means};
@@ -200,6 +201,10 @@ impl Inner {
             alias_pool: engine.pool.to_string(),
             publications: self.state.publications().len() as u64,
             tables,
+            events: EventsView {
+                lost: engine.events.lost(),
+                not_written: engine.events.not_written(),
+            },
             features: features(attached.values().map(|(_, means)| *means)),
             programs,
             warnings,
@@ -224,6 +229,7 @@ impl Inner {
             let percent = table.used * 100 / table.capacity.max(1);
             format!("table {} is {percent} % full{effect}", table.name)
         }));
+        warnings.extend(engine.events.trouble());
         if self.snapshot.uplinks.is_empty() && !self.state.publications().is_empty() {
             warnings.push("no uplink: no interface is up that clients could arrive on".into());
         }

@@ -185,9 +185,8 @@ fn sessions_are_filtered_and_sorted() {
 #[test]
 fn a_limit_says_how_many_it_left_out() {
     let daemon = Daemon::start();
-    daemon.control.lock().sessions = (1..=5)
-        .map(|port| session(port, Protocol::Tcp, SessionState::Established))
-        .collect();
+    daemon.control.lock().sessions =
+        (1..=5).map(|port| session(port, Protocol::Tcp, SessionState::Established)).collect();
     let done = daemon.ctl(&["sessions", "limit=2", "-q"]);
     assert_eq!((done.exit, done.out.lines().count()), (0, 2), "{done:?}");
     assert_eq!(done.err, "warning: 3 more sessions are left out: limit=N asks for more\n");
@@ -213,8 +212,8 @@ fn whois_names_the_client_or_says_that_there_is_none() {
     };
     daemon.control.lock().clients = vec![client];
     daemon.ctl(&["whois", "198.18.0.4:40000"]).says(
-        "ALIAS             CLIENT                SESSIONS  SINCE\n\
-         198.18.0.4:40000  [fe80::5%eth0]:50000  1         -\n",
+        "ALIAS             CLIENT                SESSIONS  SINCE  ENDED\n\
+         198.18.0.4:40000  [fe80::5%eth0]:50000  1         -      -\n",
     );
     daemon.ctl(&["whois", "-q", "198.18.0.4"]).says("[fe80::5%eth0]:50000\n");
     let json = daemon.ctl(&["whois", "198.18.0.4", "-o", "json"]).json();

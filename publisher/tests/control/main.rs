@@ -2,5 +2,6 @@
 
 mod api;
 mod ctl;
+mod events;
 mod failures;
 mod support;

@@ -10,11 +10,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
 use publisher::api::types::*;
-use publisher::api::{self, ApiError, Control, ErrorCode, Listener, RemoveRequest, SessionFilter};
+use publisher::api::{
+    self, ApiError, Control, ErrorCode, EventStream, Listener, RemoveRequest, SessionFilter,
+};
 use publisher::model::{Protocol, Publication, PublicationSpec, SourceMode, Verdict, conflicts};
 use publisher::store::State;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// Publications in memory, and answers for the rest.
 #[derive(Default)]
@@ -22,11 +24,28 @@ pub struct Memory {
     inner: Mutex<Inner>,
 }
 
+/// Hands events to whoever listens.
+pub struct Events(pub broadcast::Sender<Arc<EventView>>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(4))
+    }
+}
+
+impl Events {
+    fn subscribe(&self) -> EventStream {
+        self.0.subscribe()
+    }
+}
+
 #[derive(Default)]
 pub struct Inner {
     pub state: State,
     pub sessions: Vec<SessionView>,
     pub clients: Vec<WhoisView>,
+    /// Who listens to the session log.
+    pub events: Events,
     /// Said at every `add`.
     pub warnings: Vec<String>,
     /// The `kill` of each `remove`.
@@ -148,6 +167,10 @@ impl Control for Memory {
         Ok(inner.clients.iter().filter(fits).cloned().collect())
     }
 
+    async fn events(&self) -> Result<EventStream, ApiError> {
+        Ok(self.working()?.events.subscribe())
+    }
+
     async fn status(&self) -> Result<StatusView, ApiError> {
         let publications = self.working()?.state.publications().len() as u64;
         Ok(StatusView {
@@ -175,6 +198,7 @@ impl Control for Memory {
                 capacity: 4,
                 memory_bytes: Some(3 << 20),
             }],
+            events: EventsView::default(),
             features: vec![FeatureView {
                 name: "tcx".into(),
                 available: true,

@@ -3,13 +3,15 @@
 //! Times are RFC 3339 in UTC, durations are whole seconds, counters are integers. Fields may be
 //! added within one schema version; none is removed or changes its meaning.
 
+mod event;
 mod publication;
 mod session;
 mod status;
 
+pub use event::{CloseReason, EventKind, EventSession, EventView};
 pub use publication::{Added, Path, PublicationView, Source, SourceView};
 pub use session::{SessionState, SessionView, SessionsFound, WhoisView};
 pub use status::{
-    Attach, DropView, FeatureView, LinkKind, LinkView, ProgramView, StatusView, TableView,
-    UplinkView,
+    Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, ProgramView, StatusView,
+    TableView, UplinkView,
 };
