@@ -4,6 +4,7 @@
 use super::drain::{self, Ends};
 use super::{Engine, Inner, clock, probe};
 use crate::datapath::{Counts, DatapathError, Differences, EndReason, Entry, Pace, Seen, Sessions};
+use crate::plan::Draining;
 use publisher_common::layout::Timeouts;
 use publisher_common::wire::protocol;
 use std::collections::BTreeSet;
@@ -88,14 +89,21 @@ impl Engine {
     }
 
     async fn pass(&self, depth: Depth, killed: BTreeSet<u32>) {
-        let _one = self.passing.lock().await;
+        // What must end at once doesn't wait for a pass that takes its time.
+        let _one = match depth {
+            Depth::Quick => None,
+            _ => Some(self.passing.lock().await),
+        };
         let Some((mut ends, draining)) = self.inner.lock().await.ends(killed) else { return };
         let work = Work {
             sessions: self.sessions.clone(),
             timeouts: self.timeouts,
             depth,
             pool: (self.pool.network().octets(), self.pool.netmask().octets()),
-            differences: std::mem::take(&mut self.tally().differences),
+            differences: match depth {
+                Depth::Quick => Differences::default(),
+                _ => std::mem::take(&mut self.tally().differences),
+            },
             pace: match depth {
                 Depth::Quick => Pace::quick(),
                 _ => Pace::gentle(Arc::clone(&self.stopping)),
@@ -133,8 +141,10 @@ impl Engine {
         {
             let mut tally = self.tally();
             tally.seen = done.seen;
-            tally.aliases = done.aliases.unwrap_or(tally.aliases);
-            tally.differences = done.differences;
+            if let Some(aliases) = done.aliases {
+                tally.aliases = aliases;
+                tally.differences = done.differences;
+            }
         }
         let mut inner = self.inner.lock().await;
         match probe::send_all(&probes, |index| inner.applied.links.get(&index)) {
@@ -143,8 +153,8 @@ impl Engine {
             Err(error) => inner.fail(format!("can't ask after idle connections: {error}")),
         }
         // What was removed meanwhile drains too.
-        let new = inner.draining.iter().filter(|entry| !draining.contains(entry)).cloned();
-        let left: Vec<_> = ends.left(&draining).into_iter().chain(new).collect();
+        let still = |entry: &&Draining| !draining.contains(entry) || ends.is_busy(entry);
+        let left: Vec<_> = inner.draining.iter().filter(still).cloned().collect();
         if left != inner.draining {
             inner.draining = left;
             drop(inner);
@@ -160,11 +170,11 @@ impl Engine {
 
 impl Inner {
     /// What ends sessions now, and what drains.
-    fn ends(&mut self, killed: BTreeSet<u32>) -> Option<(Ends, Vec<crate::plan::Draining>)> {
+    fn ends(&mut self, killed: BTreeSet<u32>) -> Option<(Ends, Vec<Draining>)> {
         let Self { datapath: Some(datapath), state, draining, .. } = self else { return None };
         match datapath.tables().links() {
             Ok(links) => {
-                let ends = Ends::new(&links, state.publications(), draining, killed);
+                let ends = Ends::new(&links, state, draining, killed);
                 Some((ends, draining.clone()))
             }
             Err(error) => {
