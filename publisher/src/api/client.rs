@@ -18,9 +18,9 @@ use super::documents::{
 };
 use super::query::{BanQuery, RemoveQuery, SessionQuery, WhoisQuery};
 use super::types::{
-    Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
+    Added, BanResult, DropView, PublicationView, SessionsFound, StatusView, WhoisView,
 };
-use super::{ApiError, BanRequest, RemoveRequest, SessionFilter};
+use super::{ApiError, BanRequest, EventReader, RemoveRequest, SessionFilter};
 use crate::config::Config;
 use crate::model::{Ban, Banned, PublicationSpec};
 
@@ -125,14 +125,14 @@ impl Client {
         Ok(self.get::<Publications>("/v1/publications".into()).await?.publications)
     }
 
-    /// The sessions that `filter` lets through.
+    /// The sessions that `filter` lets through, and how many its limit left out.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub async fn sessions(&self, filter: &SessionFilter) -> Result<Vec<SessionView>, ClientError> {
+    pub async fn sessions(&self, filter: &SessionFilter) -> Result<SessionsFound, ClientError> {
         let uri = format!("/v1/sessions{}", SessionQuery::write(filter));
-        Ok(self.get::<Sessions>(uri).await?.sessions)
+        Ok(self.get::<Sessions>(uri).await?.content)
     }
 
     /// The clients behind `alias`.
@@ -187,6 +187,43 @@ impl Client {
     /// [`ClientError`].
     pub async fn config(&self) -> Result<Config, ClientError> {
         Ok(self.get::<ConfigDocument>("/v1/config".into()).await?.config)
+    }
+
+    /// Events from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn events(&self) -> Result<EventReader, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
+        let request = Request::builder()
+            .uri("/v1/events")
+            .header(header::HOST, "publisherd")
+            .body(Full::new(Bytes::new()))
+            .map_err(|error| self.garbled(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.garbled(&error))?;
+        // It makes progress only while it is polled; it ends with the body.
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| self.garbled(&error))?;
+        if response.status().is_success() {
+            return Ok(EventReader::new(response.into_body()));
+        }
+        let body = response.into_body().collect().await.map_err(|error| self.garbled(&error))?;
+        match serde_json::from_slice::<ErrorDocument>(&body.to_bytes()) {
+            Ok(document) => Err(document.error.into()),
+            Err(error) => Err(self.garbled(&error)),
+        }
+    }
+
+    /// What to say of events that have come to their end, by themselves or by `garbled` ones.
+    pub fn events_ended(&self, garbled: Option<String>) -> ClientError {
+        let socket = self.socket.clone();
+        match garbled {
+            Some(why) => ClientError::Garbled { socket, why },
+            None => ClientError::Unreachable { socket, why: "it has ended".into() },
+        }
     }
 
     /// The daemon's state.

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::types::{
-    Added, BanResult, DropView, PublicationView, SessionState, SessionView, StatusView, WhoisView,
+    Added, BanResult, DropView, EventView, PublicationView, SessionState, SessionView,
+    SessionsFound, StatusView, WhoisView,
 };
 use crate::config::Config;
 use crate::model::{Ban, BanTime, Banned, Protocol, PublicationSpec, Published};
@@ -59,15 +61,20 @@ pub struct SessionFilter {
     pub state: Option<SessionState>,
     /// Only of the publication with this id.
     pub publication: Option<u32>,
+    /// No more than so many; [`SessionFilter::DEFAULT_LIMIT`] where nothing is said.
+    pub limit: Option<u32>,
 }
 
 impl SessionFilter {
+    /// How many sessions are told of at once unless more are asked for.
+    pub const DEFAULT_LIMIT: u32 = 100_000;
+
     /// Whether `session` meets every condition.
     pub fn matches(&self, session: &SessionView) -> bool {
         fn fits<T: PartialEq>(wanted: Option<T>, is: T) -> bool {
             wanted.is_none_or(|wanted| wanted == is)
         }
-        let Self { protocol, port, client, alias, state, publication } = *self;
+        let Self { protocol, port, client, alias, state, publication, limit: _ } = *self;
         fits(protocol, session.protocol)
             && fits(port, session.host_port)
             && fits(client, session.client)
@@ -76,6 +83,9 @@ impl SessionFilter {
             && fits(publication, session.publication)
     }
 }
+
+/// Events as they happen. A reader that is too slow is told how many it has missed.
+pub type EventStream = tokio::sync::broadcast::Receiver<Arc<EventView>>;
 
 /// The daemon, as the API server sees it.
 ///
@@ -98,11 +108,11 @@ pub trait Control: Send + Sync + 'static {
     /// Every publication, in any order.
     fn list(&self) -> impl Future<Output = Result<Vec<PublicationView>, ApiError>> + Send;
 
-    /// The sessions that `filter` lets through, in any order.
+    /// The sessions that `filter` lets through, in any order, and how many more its limit left out.
     fn sessions(
         &self,
         filter: SessionFilter,
-    ) -> impl Future<Output = Result<Vec<SessionView>, ApiError>> + Send;
+    ) -> impl Future<Output = Result<SessionsFound, ApiError>> + Send;
 
     /// The clients that appear, or lately appeared, to containers as `alias` (from `port`).
     fn whois(
@@ -123,6 +133,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// The configuration that it runs with, with what was chosen where the file leaves a choice.
     fn config(&self) -> impl Future<Output = Result<Config, ApiError>> + Send;
+
+    /// What happens to sessions from now on.
+    fn events(&self) -> impl Future<Output = Result<EventStream, ApiError>> + Send;
 
     /// The daemon's state.
     fn status(&self) -> impl Future<Output = Result<StatusView, ApiError>> + Send;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ApiError;
-use super::types::{Added, DropView, PublicationView, SessionView, StatusView, WhoisView};
+use super::types::{Added, DropView, PublicationView, SessionsFound, StatusView, WhoisView};
 use crate::config::Config;
 use crate::model::Ban;
 
@@ -75,10 +75,6 @@ list_document! {
     Publications { publications: PublicationView }
 }
 list_document! {
-    /// `{"schema":1,"sessions":[…]}`
-    Sessions { sessions: SessionView }
-}
-list_document! {
     /// `{"schema":1,"clients":[…]}`
     Clients { clients: WhoisView }
 }
@@ -94,6 +90,8 @@ list_document! {
 
 /// `{"schema":1,"publication":{…},"already":false,"warnings":[…]}`
 pub type AddedDocument = Document<Added>;
+/// `{"schema":1,"sessions":[…],"left_out":0}`
+pub type Sessions = Document<SessionsFound>;
 /// `{"schema":1,"version":"0.1.0",…}`
 pub type StatusDocument = Document<StatusView>;
 

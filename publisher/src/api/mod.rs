@@ -7,13 +7,15 @@ mod client;
 mod control;
 pub mod documents;
 mod error;
+mod events;
 mod query;
 mod server;
 mod socket;
 pub mod types;
 
 pub use client::{Client, ClientError};
-pub use control::{BanRequest, Control, RemoveRequest, SessionFilter};
+pub use control::{BanRequest, Control, EventStream, RemoveRequest, SessionFilter};
 pub use error::{ApiError, ErrorCode};
+pub use events::EventReader;
 pub use server::serve;
 pub use socket::{BindError, GROUP, Listener};

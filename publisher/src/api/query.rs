@@ -57,16 +57,17 @@ pub(super) struct SessionQuery {
     alias: Option<Ipv4Addr>,
     state: Option<SessionState>,
     publication: Option<u32>,
+    limit: Option<u32>,
 }
 
 impl SessionQuery {
     pub(super) fn read(self) -> SessionFilter {
-        let Self { protocol, port, client, alias, state, publication } = self;
-        SessionFilter { protocol, port, client, alias, state, publication }
+        let Self { protocol, port, client, alias, state, publication, limit } = self;
+        SessionFilter { protocol, port, client, alias, state, publication, limit }
     }
 
     pub(super) fn write(filter: &SessionFilter) -> String {
-        let SessionFilter { protocol, port, client, alias, state, publication } = *filter;
+        let SessionFilter { protocol, port, client, alias, state, publication, limit } = *filter;
         let mut query = Query::default();
         query.push_some("protocol", protocol);
         query.push_some("port", port);
@@ -74,6 +75,7 @@ impl SessionQuery {
         query.push_some("alias", alias);
         query.push_some("state", state);
         query.push_some("publication", publication);
+        query.push_some("limit", limit);
         query.0
     }
 }

@@ -5,12 +5,13 @@
 //! | `POST /v1/publications`, a [`PublicationSpec`] | [`AddedDocument`](super::documents::AddedDocument) |
 //! | `DELETE /v1/publications?published=P` or `?all=true`, with or without `&kill=true` | [`Publications`] |
 //! | `GET /v1/publications` | [`Publications`] |
-//! | `GET /v1/sessions` with any of `protocol port client alias state publication` | [`Sessions`] |
+//! | `GET /v1/sessions` with any of `protocol port client alias state publication limit` | [`Sessions`] |
 //! | `GET /v1/whois/ALIAS?port=PORT` | [`Clients`] |
 //! | `POST /v1/bans`, a [`BanRequest`](super::BanRequest) | [`BanResult`](super::types::BanResult) |
 //! | `DELETE /v1/bans?who=WHO` | [`Bans`](super::documents::Bans) |
 //! | `GET /v1/bans` | [`Bans`](super::documents::Bans) |
 //! | `GET /v1/config` | [`ConfigDocument`] |
+//! | `GET /v1/events` | [`EventView`](super::types::EventView)s as they happen, a document a line, without an end |
 //! | `GET /v1/status` | [`StatusDocument`](super::documents::StatusDocument) |
 //! | `GET /v1/drops` | [`Drops`] |
 //! | `POST /v1/uninstall` | [`Done`] |
@@ -31,7 +32,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use tokio::net::UnixListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::documents::{
     Clients, ConfigDocument, Document, Done, Drops, ErrorDocument, Publications, Schema, Sessions,
@@ -59,13 +60,17 @@ pub async fn serve<C: Control>(
 ) -> io::Result<()> {
     let socket = listener.take().ok_or_else(|| io::Error::other("the socket is served already"))?;
     let changes = Changes::default();
-    let app = router(Shared { control, changes: changes.clone() })
+    let (ending, is_ending) = watch::channel(false);
+    let app = router(Shared { control, changes: changes.clone(), ending: is_ending })
         .into_make_service_with_connect_info::<Peer>();
     let (stopping, is_stopping) = oneshot::channel::<()>();
-    let server = axum::serve(UnixListener::from_std(socket)?, app).with_graceful_shutdown(async {
-        shutdown.await;
-        drop(stopping);
-    });
+    let server =
+        axum::serve(UnixListener::from_std(socket)?, app).with_graceful_shutdown(async move {
+            shutdown.await;
+            // Streams have no end of their own.
+            ending.send_replace(true);
+            drop(stopping);
+        });
     let deadline = async {
         let _ = is_stopping.await;
         tokio::time::sleep(GRACE).await;
@@ -83,11 +88,17 @@ pub async fn serve<C: Control>(
 struct Shared<C> {
     control: Arc<C>,
     changes: Changes,
+    /// Becomes true when the server is to end.
+    ending: watch::Receiver<bool>,
 }
 
 impl<C> Clone for Shared<C> {
     fn clone(&self) -> Self {
-        Self { control: Arc::clone(&self.control), changes: self.changes.clone() }
+        Self {
+            control: Arc::clone(&self.control),
+            changes: self.changes.clone(),
+            ending: self.ending.clone(),
+        }
     }
 }
 
@@ -140,6 +151,7 @@ fn router<C: Control>(shared: Shared<C>) -> Router {
         .route("/whois/{alias}", get(whois::<C>))
         .route("/bans", get(bans::list::<C>).post(bans::add::<C>).delete(bans::remove::<C>))
         .route("/config", get(config::<C>))
+        .route("/events", get(events::<C>))
         .route("/status", get(status::<C>))
         .route("/drops", get(drops::<C>))
         .route("/uninstall", post(uninstall::<C>));
@@ -237,7 +249,7 @@ fn other(status: StatusCode, message: &str) -> Failure {
 type Answer<T> = Result<Json<T>, Failure>;
 
 async fn add<C: Control>(
-    State(Shared { control, changes }): State<Shared<C>>,
+    State(Shared { control, changes, .. }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     spec: Result<Json<PublicationSpec>, JsonRejection>,
 ) -> Result<Response, Failure> {
@@ -252,7 +264,7 @@ async fn add<C: Control>(
 }
 
 async fn remove<C: Control>(
-    State(Shared { control, changes }): State<Shared<C>>,
+    State(Shared { control, changes, .. }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     query: Result<Query<RemoveQuery>, QueryRejection>,
 ) -> Answer<Publications> {
@@ -276,7 +288,7 @@ async fn sessions<C: Control>(
     State(Shared { control, .. }): State<Shared<C>>,
     query: Result<Query<SessionQuery>, QueryRejection>,
 ) -> Answer<Sessions> {
-    Ok(Json(Sessions::new(control.sessions(query?.0.read()).await?)))
+    Ok(Json(Document::new(control.sessions(query?.0.read()).await?)))
 }
 
 async fn whois<C: Control>(
@@ -293,6 +305,12 @@ async fn config<C: Control>(
     Ok(Json(ConfigDocument { schema: Schema, config: control.config().await? }))
 }
 
+async fn events<C: Control>(
+    State(Shared { control, ending, .. }): State<Shared<C>>,
+) -> Result<Response, Failure> {
+    Ok(super::events::respond(control.events().await?, ending))
+}
+
 async fn status<C: Control>(
     State(Shared { control, .. }): State<Shared<C>>,
 ) -> Answer<super::documents::StatusDocument> {
@@ -304,7 +322,7 @@ async fn drops<C: Control>(State(Shared { control, .. }): State<Shared<C>>) -> A
 }
 
 async fn uninstall<C: Control>(
-    State(Shared { control, changes }): State<Shared<C>>,
+    State(Shared { control, changes, .. }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> Answer<Done> {
     let what = "uninstall".to_owned();

@@ -97,5 +97,6 @@ async fn run(config: Config) -> Result<Exit, Failure> {
         }
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    engine.stop();
     Ok(Exit::Ok)
 }

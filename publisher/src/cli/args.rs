@@ -43,9 +43,9 @@ pub(super) struct GlobalArgs {
         display_order = 100
     )]
     pub(super) host: Host,
-    /// How to print
-    #[arg(short, long, global = true, value_enum, default_value_t, display_order = 101)]
-    pub(super) output: Format,
+    /// How to print [default: table; events: ndjson]
+    #[arg(short, long, global = true, value_enum, display_order = 101)]
+    pub(super) output: Option<Format>,
     /// Print names only, without a header; print nothing about what was done
     #[arg(short, long, global = true, display_order = 102)]
     pub(super) quiet: bool,
@@ -104,7 +104,7 @@ pub(super) enum Verb {
     Ls,
     /// List sessions
     Sessions {
-        /// proto=udp, port=8080, client=2001:db8::5, alias=198.18.0.4, state=established, publication=3
+        /// proto=udp, port=8080, client=2001:db8::5, alias=198.18.0.4, state=established, publication=3, limit=1000
         #[arg(value_name = "FILTER")]
         filters: Vec<String>,
     },
@@ -119,6 +119,10 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: DenyVerb,
     },
+    /// Follow what happens to sessions: a line of JSON for each that is opened, closed or resumed
+    ///
+    /// Says nothing of what was before. `-o table` prints lines for people.
+    Events,
     /// Show what the daemon is doing, and what to know about this host
     Status,
     /// Count dropped packets by reason

@@ -1,10 +1,11 @@
 //! The columns of the tables, and the order of their rows.
 
+use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 use std::time::SystemTime;
 
 use super::output::{Columns, or_dash};
-use crate::api::types::{DropView, PublicationView, SessionView, WhoisView};
+use crate::api::types::{DropView, EventView, PublicationView, SessionView, WhoisView};
 use crate::model::timestamp;
 
 pub(super) const PUBLICATIONS: Columns<PublicationView> = Columns {
@@ -70,9 +71,13 @@ pub(super) const CLIENTS: Columns<WhoisView> = Columns {
             Some(port) => format!("{}:{port}", it.alias),
             None => it.alias.to_string(),
         }),
-        ("CLIENT", |it| endpoint(it.client, it.scope.as_deref(), it.client_port)),
+        ("CLIENT", |it| match it.prefix_length {
+            Some(length) => format!("{}/{length}", it.client),
+            None => endpoint(it.client, it.scope.as_deref(), it.client_port),
+        }),
         ("SESSIONS", |it| it.sessions.to_string()),
         ("SINCE", |it| or_dash(it.since.map(format_time).as_ref())),
+        ("ENDED", |it| or_dash(it.ended.map(format_time).as_ref())),
     ],
     more: &[],
 };
@@ -102,10 +107,11 @@ pub(super) fn sort_sessions(rows: &mut [SessionView]) {
     });
 }
 
-/// By alias and port, then client.
+/// Who is there first, then who has left, the last one first.
 pub(super) fn sort_clients(rows: &mut [WhoisView]) {
     rows.sort_by(|a, b| {
-        let key = |it: &WhoisView| (it.alias, it.port, it.client, it.client_port);
+        let key =
+            |it: &WhoisView| (it.ended.map(Reverse), it.alias, it.port, it.client, it.client_port);
         key(a).cmp(&key(b)).then_with(|| a.scope.cmp(&b.scope))
     });
 }
@@ -113,6 +119,31 @@ pub(super) fn sort_clients(rows: &mut [WhoisView]) {
 /// The most frequent first.
 pub(super) fn sort_drops(rows: &mut [DropView]) {
     rows.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+}
+
+/// An event as a line for people.
+pub(super) fn event(event: &EventView) -> String {
+    let EventView { time, event, session, reason, count } = event;
+    let mut line = format!("{} {event}", timestamp::format(*time));
+    if let Some(count) = count {
+        line.push_str(&format!(" {count} events"));
+    }
+    let Some(it) = session else { return line };
+    line.push_str(&format!(
+        " {} {} {} as {}:{} -> {}:{}",
+        it.protocol,
+        endpoint(it.client, it.scope.as_deref(), Some(it.client_port)),
+        endpoint(it.host, None, Some(it.host_port)),
+        it.alias,
+        it.alias_port,
+        it.target,
+        it.target_port,
+    ));
+    if let Some(reason) = reason {
+        let (bytes, time) = (it.bytes_in, duration(it.duration_seconds));
+        line.push_str(&format!(" {reason} after {time}, {bytes} bytes in, {} out", it.bytes_out));
+    }
+    line.replace(char::is_control, " ")
 }
 
 /// `2001:db8::5`, or with a port `[2001:db8::5]:40000`.

@@ -8,7 +8,8 @@ use clap::Parser as _;
 use super::args::{CtlArgs, Format, GuardArgs, Verb};
 use super::output::Output;
 use super::{Exit, Messages, Style, columns, filter, manual, status, usage};
-use crate::api::documents::{Clients, Document, Done, Drops, Publications, Sessions};
+use crate::api::documents::{Clients, Document, Done, Drops, Publications};
+use crate::api::types::SessionsFound;
 use crate::api::{ApiError, Client, ClientError, ErrorCode, RemoveRequest};
 use crate::model::{PublicationSpec, Published, SourceMode};
 
@@ -120,6 +121,7 @@ impl Command<'_, '_> {
             Verb::Whois { alias } => self.whois(&alias).await,
             Verb::Deny { verb } => self.deny(verb).await,
             Verb::Config { verb } => self.config(verb).await,
+            Verb::Events => self.events().await,
             Verb::Status => self.status().await,
             Verb::Drops => self.drops().await,
             Verb::Uninstall => self.uninstall().await,
@@ -194,9 +196,16 @@ impl Command<'_, '_> {
     }
 
     async fn sessions(&mut self, filters: &[String]) -> Result<(), Failure> {
-        let mut rows = self.client.sessions(&filter::session_filter(filters)?).await?;
+        let found = self.client.sessions(&filter::session_filter(filters)?).await?;
+        let SessionsFound { sessions: mut rows, left_out } = found;
         columns::sort_sessions(&mut rows);
-        Ok(self.output.list(rows, &columns::SESSIONS, Sessions::new)?)
+        let whole = |sessions| Document::new(SessionsFound { sessions, left_out });
+        self.output.list(rows, &columns::SESSIONS, whole)?;
+        if left_out > 0 {
+            let more = format!("{left_out} more sessions are left out: limit=N asks for more");
+            self.warn(&[more])?;
+        }
+        Ok(())
     }
 
     async fn whois(&mut self, alias: &str) -> Result<(), Failure> {
@@ -210,6 +219,23 @@ impl Command<'_, '_> {
         }
         columns::sort_clients(&mut rows);
         Ok(self.output.list(rows, &columns::CLIENTS, Clients::new)?)
+    }
+
+    /// Prints events until the daemon ends, or the reader has enough.
+    async fn events(&mut self) -> Result<(), Failure> {
+        let is_text = matches!(self.output.chosen, Some(Format::Table | Format::Wide));
+        // One a line, whatever the kind of JSON: the stream has no end.
+        self.output.format = Format::Ndjson;
+        let mut events = self.client.events().await?;
+        loop {
+            match events.next().await {
+                Ok(Some(event)) if is_text => self.output.line(&columns::event(&event))?,
+                Ok(Some(event)) => self.output.json(&Document::new(&*event))?,
+                Ok(None) => return Err(self.client.events_ended(None).into()),
+                Err(why) => return Err(self.client.events_ended(Some(why)).into()),
+            }
+            self.output.flush()?;
+        }
     }
 
     async fn status(&mut self) -> Result<(), Failure> {

@@ -10,7 +10,8 @@ use crate::model::{PortRange, Protocol, quoted};
 pub(super) fn session_filter(arguments: &[String]) -> Result<SessionFilter, ApiError> {
     let mut filter = SessionFilter::default();
     for argument in arguments {
-        let SessionFilter { protocol, port, client, alias, state, publication } = &mut filter;
+        let SessionFilter { protocol, port, client, alias, state, publication, limit } =
+            &mut filter;
         let Some((key, value)) = argument.split_once('=') else {
             return Err(usage(format!("filter {} is not KEY=VALUE", quoted(argument))));
         };
@@ -21,6 +22,7 @@ pub(super) fn session_filter(arguments: &[String]) -> Result<SessionFilter, ApiE
             "alias" => set(alias, argument, value.parse::<Ipv4Addr>())?,
             "state" => set(state, argument, value.parse())?,
             "publication" => set(publication, argument, value.parse::<u32>())?,
+            "limit" => set(limit, argument, value.parse::<u32>())?,
             _ => return Err(usage(format!("there is no filter {}", quoted(key)))),
         }
     }
@@ -69,7 +71,7 @@ fn set<T, E: Display>(
 fn usage(message: String) -> ApiError {
     ApiError::new(ErrorCode::Usage, message).with_hint(
         "filters are proto=udp port=8080 client=2001:db8::5 alias=198.18.0.4 \
-         state=established publication=3",
+         state=established publication=3 limit=1000",
     )
 }
 
@@ -97,6 +99,7 @@ mod tests {
             "alias=198.18.0.4",
             "state=v6-fin",
             "publication=3",
+            "limit=10",
         ]);
         let expected = SessionFilter {
             protocol: Some(Protocol::Udp),
@@ -105,6 +108,7 @@ mod tests {
             alias: Some("198.18.0.4".parse().unwrap()),
             state: Some(SessionState::V6Fin),
             publication: Some(3),
+            limit: Some(10),
         };
         assert_eq!(all, Ok(expected));
     }

@@ -12,6 +12,8 @@ use crate::api::documents::Document;
 pub(super) struct Output<'a> {
     to: &'a mut dyn Write,
     pub(super) format: Format,
+    /// The format that was asked for, if one was.
+    pub(super) chosen: Option<Format>,
     pub(super) quiet: bool,
     headers: bool,
 }
@@ -32,7 +34,13 @@ pub(super) type Column<T> = (&'static str, fn(&T) -> String);
 impl<'a> Output<'a> {
     pub(super) fn new(to: &'a mut dyn Write, global: &GlobalArgs) -> Self {
         let GlobalArgs { host: _, output, quiet, no_headers } = global;
-        Self { to, format: *output, quiet: *quiet, headers: !no_headers }
+        Self {
+            to,
+            format: output.unwrap_or_default(),
+            chosen: *output,
+            quiet: *quiet,
+            headers: !no_headers,
+        }
     }
 
     /// Whether results are JSON.
@@ -45,7 +53,7 @@ impl<'a> Output<'a> {
         &mut self,
         rows: Vec<T>,
         columns: &Columns<T>,
-        whole: fn(Vec<T>) -> D,
+        whole: impl FnOnce(Vec<T>) -> D,
     ) -> io::Result<()> {
         match self.format {
             Format::Json => self.json(&whole(rows)),

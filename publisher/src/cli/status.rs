@@ -3,8 +3,10 @@
 use std::io;
 
 use super::columns::duration;
-use super::output::{Column, Output};
-use crate::api::types::{FeatureView, LinkView, ProgramView, StatusView, TableView, UplinkView};
+use super::output::{Column, Output, or_dash};
+use crate::api::types::{
+    EventsView, FeatureView, LinkView, ProgramView, StatusView, TableView, UplinkView,
+};
 
 /// Prints everything but the warnings, which are messages.
 pub(super) fn print(status: &StatusView, output: &mut Output<'_>) -> io::Result<()> {
@@ -18,6 +20,7 @@ pub(super) fn print(status: &StatusView, output: &mut Output<'_>) -> io::Result<
         alias_pool,
         publications,
         tables,
+        events,
         features,
         programs,
         warnings: _,
@@ -31,6 +34,12 @@ pub(super) fn print(status: &StatusView, output: &mut Output<'_>) -> io::Result<
     section(output, uplinks, UPLINKS)?;
     section(output, links, LINKS)?;
     section(output, tables, TABLES)?;
+    if *events != EventsView::default() {
+        let EventsView { lost, not_written } = events;
+        output.line("")?;
+        output
+            .line(&format!("events lost: {lost}, not written to the log's file: {not_written}"))?;
+    }
     section(output, features, FEATURES)?;
     section(output, programs, PROGRAMS)
 }
@@ -65,6 +74,7 @@ const TABLES: &[Column<TableView>] = &[
         Some(percent) => format!("{percent}%"),
         None => "-".to_owned(),
     }),
+    ("MIB", |it| or_dash(it.memory_bytes.map(|bytes| bytes.div_ceil(1 << 20)).as_ref())),
 ];
 
 const FEATURES: &[Column<FeatureView>] = &[

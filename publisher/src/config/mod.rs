@@ -59,6 +59,8 @@ pub struct Config {
     pub timers: Timers,
     /// How many sessions there can be.
     pub sessions: Sessions,
+    /// Where the session log goes.
+    pub log: Log,
     /// How long TCP sessions may go on after `rm`. In the file: seconds.
     #[serde(deserialize_with = "values::drain", serialize_with = "values::seconds")]
     pub drain: Duration,
@@ -78,6 +80,7 @@ impl Default for Config {
             mtu: Mtu::default(),
             timers: Timers::default(),
             sessions: Sessions::default(),
+            log: Log::default(),
             drain: Duration::from_secs(300),
             host_firewall: HostFirewall::default(),
         }
@@ -205,6 +208,34 @@ impl Default for Sessions {
             closing: layout::CLOSING,
             per_source: None,
         }
+    }
+}
+
+/// `[log]`: the session log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The file that events are written to, a line of JSON each; none by default.
+    #[serde(deserialize_with = "values::optional_path", skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// The size at which it is renamed to `.1` and begun anew, in MiB.
+    #[serde(deserialize_with = "values::log_size")]
+    pub max_size: u32,
+    /// Sessions that `whois` knows of after their end, for an hour at most. Each takes 40 bytes.
+    #[serde(deserialize_with = "values::history")]
+    pub history: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { file: None, max_size: 64, history: 262_144 }
+    }
+}
+
+impl Log {
+    /// The largest size of the file, in bytes.
+    pub const fn max_bytes(&self) -> u64 {
+        (self.max_size as u64) << 20
     }
 }
 

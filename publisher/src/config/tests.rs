@@ -54,6 +54,11 @@ fn every_key() {
             half_open = 2048
             closing = 512
             per_source = 0
+
+            [log]
+            file = "/var/log/publisher/sessions.ndjson"
+            max_size = 3
+            history = 1000
         "#,
     )
     .unwrap();
@@ -81,7 +86,12 @@ fn every_key() {
                 capacity: 1024,
                 half_open: 2048,
                 closing: 512,
-                per_source: Some(0)
+                per_source: Some(0),
+            },
+            log: Log {
+                file: Some("/var/log/publisher/sessions.ndjson".into()),
+                max_size: 3,
+                history: 1000,
             },
             drain: Duration::ZERO,
             host_firewall: HostFirewall::Bypass,
@@ -117,6 +127,8 @@ fn a_mistake_is_shown_where_it_is() {
         ("[mtu]\nipv6 = 1279", "p.toml:2:8: 1279 is out of range: 1280 to 65535 bytes"),
         ("[mtu]\nipv4 = 67", "p.toml:2:8: 67 is out of range: 68 to 65535 bytes"),
         ("[sessions]\ncapacity = 15", "p.toml:2:12: 15 is out of range: 16 to 16777216 sessions"),
+        ("[log]\nfile = \"x.log\"", "p.toml:2:8: 'x.log' must be an absolute path"),
+        ("[log]\nmax_size = 0", "p.toml:2:12: 0 is out of range: 1 to 1048576 MiB"),
         ("[gateway]\nports = \"2-1\"", "p.toml:2:9: port range 2-1 runs backwards"),
         ("[gateway]\nports = \"0-1\"", "p.toml:2:9: port 0 can't be published"),
         ("uplinks = [\"eth0\",\n \"a/b\"]", "p.toml:1:11: 'a/b' is not an interface name"),

@@ -228,6 +228,20 @@ pub(super) fn capacity<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Err
     bounded(from, 16, 1 << 24, " sessions")
 }
 
+pub(super) fn optional_path<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<PathBuf>, D::Error> {
+    absolute_path(from).map(Some)
+}
+
+pub(super) fn log_size<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    bounded(from, 1, 1 << 20, " MiB")
+}
+
+pub(super) fn history<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    bounded(from, 0, 1 << 24, " sessions")
+}
+
 pub(super) fn mtu_ipv6<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     bounded(from, 1280, 65_535, " bytes").map(Some)
 }

@@ -1,20 +1,16 @@
-//! Access rules, and the counters of publications.
+//! Access rules.
 //!
 //! Rules are changed so that each client goes from its old rule to its new one in one step: new ones are
 //! written longest first, which hides what is shorter, and old ones go shortest first.
 
 use super::error::DatapathError;
-use super::sessions::present;
 use super::tables::{Tables, failed};
-use aya::maps::lpm_trie::Key;
-use publisher_common::layout::{AccessKey, Rule, Use, names};
-use std::collections::{BTreeMap, BTreeSet};
+use aya::maps::{MapError, lpm_trie::Key};
+use publisher_common::layout::{AccessKey, Rule, names};
+use std::collections::BTreeMap;
 
 /// A prefix in the access rules: bits of the key, and the key. Shorter ones are less.
 pub type AccessPrefix = (u32, AccessKey);
-
-/// `BPF_NOEXIST`: an entry that is there stays as it is.
-const NO_EXIST: u64 = 1;
 
 impl Tables {
     /// Writes the rules that are missing or say something else.
@@ -65,21 +61,13 @@ impl Tables {
         }
         Ok(rules)
     }
+}
 
-    /// Makes a counter for each of these publications, and removes those of others. Counters that are
-    /// there go on.
-    ///
-    /// # Errors
-    /// When the map can't be written.
-    pub fn set_uses(&mut self, wanted: &BTreeSet<u32>) -> Result<(), DatapathError> {
-        let there: BTreeSet<u32> =
-            self.uses.keys().collect::<Result<_, _>>().map_err(failed(names::USES))?;
-        for id in wanted.difference(&there) {
-            self.uses.insert(id, Use::default(), NO_EXIST).map_err(failed(names::USES))?;
-        }
-        for id in there.difference(wanted) {
-            self.uses.remove(id).map_err(failed(names::USES))?;
-        }
-        Ok(())
+/// An entry that was there when it was read: one may go between its key and its value.
+fn present<T>(item: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match item {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
     }
 }

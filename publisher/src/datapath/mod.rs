@@ -6,20 +6,33 @@
 
 mod access;
 mod attach;
+mod batch;
+mod counts;
 mod error;
+mod expiry;
+mod hash;
+mod log;
 mod memory;
 mod object;
+mod orphans;
+mod pace;
 mod pins;
+#[cfg(test)]
+mod scene;
 mod sessions;
 mod tables;
 mod takeover;
 
 pub use access::AccessPrefix;
 pub use attach::{Attachment, Hook, Means};
+pub use counts::{Counts, Differences};
 pub use error::DatapathError;
+pub use expiry::{EndReason, Seen};
+pub use log::SessionLog;
 pub use memory::{NoRoom, check_room};
 pub use object::{Capacities, OBJECT, ProgramStatistics};
-pub use sessions::{Ended, Entry};
+pub use pace::Pace;
+pub use sessions::{Entry, Sessions};
 pub use tables::{LocalPrefix, TableUse};
 
 use attach::Attachments;

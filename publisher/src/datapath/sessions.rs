@@ -1,16 +1,29 @@
-//! Sessions as the daemon sees them: reading them, and ending those that have had their time.
+//! Sessions as the daemon sees them: the maps that hold them, by handles that any thread may use
+//! without the engine's lock, and reading them one after the other.
 
 use super::error::DatapathError;
-use super::tables::{Tables, failed};
-use aya::maps::MapError;
+use super::hash::Hash;
 use publisher_common::layout::{
-    Alias, Class, ForwardKey, ReplyKey, Session, Timeouts, Usage, names,
+    Alias, Class, Forward, ForwardKey, ReplyKey, Reverse, Session, Source, SourceKey, Timeouts,
+    Transient, Usage, Use, names,
 };
 use publisher_common::wire::protocol;
-use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
 
-/// How long an alias stays with its client after the client's last session, in seconds.
-const ALIAS_KEPT: u32 = 3_600;
+/// The maps of sessions, and of what is counted about them.
+#[derive(Clone)]
+pub struct Sessions(pub(super) Arc<Maps>);
+
+pub(super) struct Maps {
+    pub(super) forward: Hash<ForwardKey, Forward>,
+    pub(super) reverse: Hash<ReplyKey, Reverse>,
+    pub(super) half_open: Hash<ReplyKey, Transient>,
+    pub(super) closing: Hash<ReplyKey, Transient>,
+    pub(super) aliases: Hash<[u8; 4], Alias>,
+    pub(super) uses: Hash<u32, Use>,
+    pub(super) sources: Hash<SourceKey, Source>,
+}
 
 /// A session, both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,170 +44,118 @@ pub struct Entry {
     pub class: Option<Class>,
 }
 
-/// What a sweep has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
-    /// Sessions that were idle for too long.
-    pub idle: u64,
-    /// Sessions that were to be ended.
-    pub ended: u64,
-    /// Aliases that were given back.
-    pub aliases: u64,
-}
-
-impl Tables {
-    /// All sessions.
-    ///
-    /// The tables change while they are read: a session may be missed, or seen as it was a moment
-    /// ago.
-    ///
-    /// # Errors
-    /// When a map can't be read.
-    pub fn sessions(&self) -> Result<Vec<Entry>, DatapathError> {
-        let mut entries = Vec::new();
-        for item in self.forward.iter() {
-            let Some((key, forward)) = present(item).map_err(failed(names::FORWARD))? else {
-                continue;
-            };
-            // Its other half may just have gone.
-            let Ok(reverse) = self.reverse.get(&forward.reply, 0) else { continue };
-            entries.push(Entry {
-                forward: key,
-                reply: forward.reply,
-                session: forward.session,
-                sent: forward.usage,
-                received: reverse.usage,
-                last_seen: later(forward.last_seen, reverse.last_seen),
-                class: None,
-            });
+impl Entry {
+    /// An established session by its first half.
+    pub(super) fn of_forward(key: &ForwardKey, value: &Forward) -> Self {
+        Self {
+            forward: *key,
+            reply: value.reply,
+            session: value.session,
+            sent: value.usage,
+            received: Usage::default(),
+            last_seen: value.last_seen,
+            class: None,
         }
-        for (class, map, name) in [
-            (Class::HalfOpen, &self.half_open, names::HALF_OPEN),
-            (Class::Closing, &self.closing, names::CLOSING),
-        ] {
-            for item in map.iter() {
-                let Some((key, value)) = present(item).map_err(failed(name))? else { continue };
-                entries.push(Entry {
-                    forward: value.forward,
-                    reply: key,
-                    session: value.session,
-                    sent: value.sent,
-                    received: value.received,
-                    last_seen: value.last_seen,
-                    class: Some(class),
-                });
-            }
-        }
-        Ok(entries)
     }
 
-    /// Ends sessions that have been idle for too long, and those that `ends` says must end; gives
-    /// back aliases that nobody has used for an hour.
+    /// Adds what the other half knows.
+    pub(super) fn and_reverse(mut self, value: &Reverse) -> Self {
+        self.received = value.usage;
+        self.last_seen = later(self.last_seen, value.last_seen);
+        self
+    }
+
+    pub(super) fn of_transient(class: Class, key: &ReplyKey, value: &Transient) -> Self {
+        Self {
+            forward: value.forward,
+            reply: *key,
+            session: value.session,
+            sent: value.sent,
+            received: value.received,
+            last_seen: value.last_seen,
+            class: Some(class),
+        }
+    }
+}
+
+impl Sessions {
+    /// Calls `take` with the sessions that `wants` asks for, which doesn't know yet what the container
+    /// has sent of an established one. Half-open and closing ones whose time is over don't count.
+    ///
+    /// The tables change while they are read: a session may be missed, or seen as it was a moment ago.
     ///
     /// # Errors
     /// When a map can't be read.
-    pub fn sweep(
-        &mut self,
+    pub fn each(
+        &self,
         now: u32,
         timeouts: &Timeouts,
-        mut ends: impl FnMut(&Entry) -> bool,
-    ) -> Result<Ended, DatapathError> {
-        let mut done = Ended::default();
-        let mut used = BTreeSet::new();
-        for entry in self.sessions()? {
-            if ends(&entry) {
-                self.end(&entry);
-                done.ended += 1;
-            } else if age(now, entry.last_seen) > timeout(&entry, timeouts) && !self.revived(&entry)
+        mut wants: impl FnMut(&Entry) -> bool,
+        mut take: impl FnMut(Entry),
+    ) -> Result<(), DatapathError> {
+        let maps = &self.0;
+        let established = maps.forward.for_each(|key, value| {
+            let entry = Entry::of_forward(key, value);
+            // Its other half may just have gone.
+            if wants(&entry)
+                && let Some(reverse) = maps.reverse.get(&value.reply)
             {
-                self.end(&entry);
-                done.idle += 1;
-            } else if entry.class.is_none() {
-                used.insert(entry.reply.alias);
+                take(entry.and_reverse(&reverse));
             }
-        }
-        done.aliases = self.keep_aliases(now, &used)?;
-        Ok(done)
-    }
-
-    /// Takes a session out of its table.
-    fn end(&mut self, entry: &Entry) {
-        // What is gone already needs no ending.
-        match entry.class {
-            None => {
-                let _ = self.forward.remove(&entry.forward);
-                let _ = self.reverse.remove(&entry.reply);
-            }
-            Some(Class::HalfOpen) => {
-                let _ = self.half_open.remove(&entry.reply);
-            }
-            Some(Class::Closing) => {
-                let _ = self.closing.remove(&entry.reply);
-            }
-        }
-    }
-
-    /// Whether a session has carried a packet since it was read.
-    fn revived(&self, entry: &Entry) -> bool {
-        entry.class.is_none()
-            && (self.forward.get(&entry.forward, 0).is_ok_and(|now| now.usage != entry.sent)
-                || self.reverse.get(&entry.reply, 0).is_ok_and(|now| now.usage != entry.received))
-    }
-
-    fn keep_aliases(&mut self, now: u32, used: &BTreeSet<[u8; 4]>) -> Result<u64, DatapathError> {
-        let mut given_back = 0;
-        for (address, mut alias) in self.aliases()? {
-            if used.contains(&address) {
-                if alias.last_seen != now {
-                    alias.last_seen = now;
-                    let _ = self.aliases.insert(address, alias, 0);
+        });
+        established.map_err(unreadable(names::FORWARD))?;
+        for (class, map, name) in self.transient() {
+            let read = map.for_each(|key, value| {
+                let entry = Entry::of_transient(class, key, value);
+                if !is_over(key, value, timeouts, now) && wants(&entry) {
+                    take(entry);
                 }
-            } else if age(now, alias.last_seen) > ALIAS_KEPT {
-                let _ = self.aliases.remove(&address);
-                given_back += 1;
-            }
+            });
+            read.map_err(unreadable(name))?;
         }
-        Ok(given_back)
+        Ok(())
     }
 
-    /// All bound aliases.
-    ///
-    /// # Errors
-    /// When the map can't be read.
-    pub fn aliases(&self) -> Result<Vec<([u8; 4], Alias)>, DatapathError> {
-        let mut aliases = Vec::new();
-        for item in self.aliases.iter() {
-            aliases.extend(present(item).map_err(failed(names::ALIASES))?);
-        }
-        Ok(aliases)
+    /// The tables of sessions that aren't established.
+    pub(super) fn transient(&self) -> [(Class, &Hash<ReplyKey, Transient>, &'static str); 2] {
+        [
+            (Class::HalfOpen, &self.0.half_open, names::HALF_OPEN),
+            (Class::Closing, &self.0.closing, names::CLOSING),
+        ]
+    }
+
+    /// Who an alias is bound to.
+    #[must_use]
+    pub fn alias(&self, address: [u8; 4]) -> Option<Alias> {
+        self.0.aliases.get(&address)
     }
 }
 
-/// An entry that was there when it was read: one may go between its key and its value.
-pub(super) fn present<T>(item: Result<T, MapError>) -> Result<Option<T>, MapError> {
-    match item {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// An error about the map `name`.
+pub(super) fn unreadable(name: &'static str) -> impl FnOnce(io::Error) -> DatapathError {
+    move |error| DatapathError::Map { name, reason: error.to_string() }
+}
+
+/// Whether the datapath takes no notice of a session any more that isn't established.
+pub(super) const fn is_over(
+    key: &ReplyKey,
+    value: &Transient,
+    timeouts: &Timeouts,
+    now: u32,
+) -> bool {
+    let timeout =
+        if key.protocol == protocol::UDP { timeouts.udp } else { timeouts.tcp_transitory };
+    age(now, value.last_seen) > timeout
 }
 
 /// Seconds from `then` to `now`; clocks of two CPUs may differ by a moment.
-const fn age(now: u32, then: u32) -> u32 {
+pub(super) const fn age(now: u32, then: u32) -> u32 {
     let age = now.wrapping_sub(then);
     if age > u32::MAX / 2 { 0 } else { age }
 }
 
-const fn later(a: u32, b: u32) -> u32 {
+pub(super) const fn later(a: u32, b: u32) -> u32 {
     if age(a, b) > 0 { a } else { b }
-}
-
-fn timeout(entry: &Entry, timeouts: &Timeouts) -> u32 {
-    match (entry.reply.protocol, entry.class) {
-        (protocol::UDP, _) => timeouts.udp,
-        (_, None) => timeouts.tcp_established,
-        _ => timeouts.tcp_transitory,
-    }
 }
 
 #[cfg(test)]

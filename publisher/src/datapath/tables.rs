@@ -2,17 +2,20 @@
 //! state in between.
 
 use super::error::{DatapathError, chain};
+use super::expiry::Seen;
+use super::hash::Hash;
+use super::log::SessionLog;
+use super::sessions::{Maps, Sessions, unreadable};
 use aya::Ebpf;
-use aya::maps::{
-    Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie::Key,
-};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key};
 use publisher_common::layout::{
-    self, AccessKey, Alias, Config, Forward, ForwardKey, Link, LocalKey, PORT_WORDS, Publication,
-    PublicationKey, ReplyKey, Reverse, Rule, Source, SourceKey, Transient, Uplink, Use, names,
-    port_bit,
+    self, AccessKey, Config, Link, LocalKey, PORT_WORDS, Publication, PublicationKey, Rule, Uplink,
+    names, port_bit,
 };
 use publisher_common::reason::Reason;
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
 
 /// A prefix of the host's own addresses: bits of the key, and the key.
 pub type LocalPrefix = (u32, LocalKey);
@@ -26,6 +29,8 @@ pub struct TableUse {
     pub used: u64,
     /// Entries that it takes.
     pub capacity: u64,
+    /// Bytes that it takes in the kernel; 0 where that isn't known.
+    pub memory: u64,
 }
 
 /// The maps.
@@ -37,16 +42,9 @@ pub struct Tables {
     pub(super) links: Array<MapData, Link>,
     pub(super) uplinks: HashMap<MapData, u32, Uplink>,
     pub(super) drops: PerCpuArray<MapData, u64>,
-    pub(super) forward: HashMap<MapData, ForwardKey, Forward>,
-    pub(super) reverse: HashMap<MapData, ReplyKey, Reverse>,
-    pub(super) half_open: HashMap<MapData, ReplyKey, Transient>,
-    pub(super) closing: HashMap<MapData, ReplyKey, Transient>,
-    pub(super) aliases: HashMap<MapData, [u8; 4], Alias>,
     pub(super) access: LpmTrie<MapData, AccessKey, Rule>,
-    pub(super) uses: HashMap<MapData, u32, Use>,
-    pub(super) sources: HashMap<MapData, SourceKey, Source>,
-    pub(super) events: RingBuf<MapData>,
-    pub(super) events_lost: PerCpuArray<MapData, u64>,
+    sessions: Sessions,
+    log: Option<SessionLog>,
     capacities: BTreeMap<&'static str, u64>,
 }
 
@@ -88,23 +86,19 @@ impl Tables {
             links: typed!(names::LINKS),
             uplinks: typed!(names::UPLINKS),
             drops: typed!(names::DROPS),
-            forward: typed!(names::FORWARD),
-            reverse: typed!(names::REVERSE),
-            half_open: typed!(names::HALF_OPEN),
-            closing: typed!(names::CLOSING),
-            aliases: typed!(names::ALIASES),
             access: typed!(names::ACCESS),
-            uses: typed!(names::USES),
-            sources: typed!(names::SOURCES),
-            events: typed!(names::EVENTS),
-            events_lost: typed!(names::EVENTS_LOST),
+            sessions: Sessions(Arc::new(Maps {
+                forward: hash(names::FORWARD, &mut take)?,
+                reverse: hash(names::REVERSE, &mut take)?,
+                half_open: hash(names::HALF_OPEN, &mut take)?,
+                closing: hash(names::CLOSING, &mut take)?,
+                aliases: hash(names::ALIASES, &mut take)?,
+                uses: hash(names::USES, &mut take)?,
+                sources: hash(names::SOURCES, &mut take)?,
+            })),
+            log: Some(SessionLog::new(typed!(names::EVENTS), typed!(names::EVENTS_LOST))),
             capacities,
         })
-    }
-
-    /// Whether a session that isn't established has this container's side.
-    pub(super) fn knows_transient(&self, reply: &ReplyKey) -> bool {
-        self.half_open.get(reply, 0).is_ok() || self.closing.get(reply, 0).is_ok()
     }
 
     /// The configuration that packets are translated by; all 0 before the first one.
@@ -223,23 +217,55 @@ impl Tables {
             .collect()
     }
 
-    /// How full the tables are.
+    /// The maps of sessions, for any thread.
     #[must_use]
-    pub fn usage(&self) -> Vec<TableUse> {
-        let table = |name, map, used: usize| TableUse {
+    pub fn sessions(&self) -> Sessions {
+        self.sessions.clone()
+    }
+
+    /// The session log; the first caller has it.
+    pub fn take_log(&mut self) -> Option<SessionLog> {
+        self.log.take()
+    }
+
+    /// How full the tables are: those of sessions and aliases as last counted, in `seen` and `aliases`.
+    #[must_use]
+    pub fn usage(&self, seen: &Seen, aliases: u64) -> Vec<TableUse> {
+        let maps = &self.sessions.0;
+        let table = |name, map, used: u64, memory: u64| TableUse {
             name,
-            used: used as u64,
+            used,
             capacity: self.capacities.get(map).copied().unwrap_or(0),
+            memory,
         };
+        let uses = self.sessions.uses().map_or(0, |uses| uses.values().sum());
+        let established = maps.forward.memory() + maps.reverse.memory();
         vec![
-            table("established", names::FORWARD, self.forward.keys().count()),
-            table("half-open", names::HALF_OPEN, self.half_open.keys().count()),
-            table("closing", names::CLOSING, self.closing.keys().count()),
-            table("aliases", names::ALIASES, self.aliases.keys().count()),
-            table("publications", names::PUBLICATIONS, self.publications.keys().count()),
-            table("host addresses", names::LOCALS, self.locals.keys().count()),
+            table("established", names::FORWARD, uses, established),
+            table("half-open", names::HALF_OPEN, seen.half_open, maps.half_open.memory()),
+            table("closing", names::CLOSING, seen.closing, maps.closing.memory()),
+            table("aliases", names::ALIASES, aliases, maps.aliases.memory()),
+            table("publications", names::PUBLICATIONS, self.publications.keys().count() as u64, 0),
+            table("host addresses", names::LOCALS, self.locals.keys().count() as u64, 0),
         ]
     }
+}
+
+/// A handle on one of the maps of sessions.
+fn hash<K: aya::Pod, V: aya::Pod>(
+    name: &'static str,
+    take: &mut impl FnMut(&'static str) -> Result<Map, DatapathError>,
+) -> Result<Hash<K, V>, DatapathError> {
+    let map = take(name)?;
+    let (Map::HashMap(data) | Map::LruHashMap(data)) = &map else {
+        return Err(DatapathError::Missing(format!("hash map {name}")));
+    };
+    let info = data.info().map_err(failed(name))?;
+    if (info.key_size() as usize, info.value_size() as usize) != (size_of::<K>(), size_of::<V>()) {
+        return Err(DatapathError::Missing(format!("map {name} of this layout")));
+    }
+    // SAFETY: both sizes have just been compared.
+    unsafe { Hash::of(data.fd().as_fd()) }.map_err(unreadable(name))
 }
 
 /// Makes a hash hold what is wanted: what is new or differs is written first, then the rest goes.

@@ -8,8 +8,10 @@
 //! Each step may be done again: a daemon that is killed in between leaves the rest to the next.
 
 use super::error::{DatapathError, chain};
+use super::hash::Write;
 use super::object::MapShape;
 use super::pins::{self, Pins};
+use super::sessions::{Maps, unreadable};
 use super::tables::{Tables, failed};
 use aya::Pod;
 use aya::maps::{
@@ -137,7 +139,13 @@ impl Older {
         let uplinks: HashMap<MapData, u32, Uplink> = self.open(names::UPLINKS)?;
         copy(&uplinks, &mut tables.uplinks).map_err(failed(names::UPLINKS))?;
         let aliases: HashMap<MapData, [u8; 4], Alias> = self.open(names::ALIASES)?;
-        copy(&aliases, &mut tables.aliases).map_err(failed(names::ALIASES))?;
+        let maps = tables.sessions().0;
+        for alias in aliases.iter() {
+            let (address, alias) = alias.map_err(failed(names::ALIASES))?;
+            maps.aliases
+                .insert(&address, &alias, Write::Any)
+                .map_err(unreadable(names::ALIASES))?;
+        }
         let drops: PerCpuArray<MapData, u64> = self.open(names::DROPS)?;
         for index in 0..drops.len() {
             let counters: PerCpuValues<u64> = drops.get(&index, 0).map_err(failed(names::DROPS))?;
@@ -171,9 +179,10 @@ impl Older {
         Ok(())
     }
 
-    fn copy_established(&self, tables: &mut Tables) -> Result<u64, DatapathError> {
+    fn copy_established(&self, tables: &Tables) -> Result<u64, DatapathError> {
         let forward: HashMap<MapData, ForwardKey, OldForward> = self.open(names::FORWARD)?;
         let reverse: HashMap<MapData, ReplyKey, OldReverse> = self.open(names::REVERSE)?;
+        let maps = tables.sessions().0;
         let mut copied = 0;
         for flow in forward.keys() {
             let flow = flow.map_err(failed(names::FORWARD))?;
@@ -181,18 +190,17 @@ impl Older {
             let reply = old.entry.reply;
             // Half a session is none.
             let Ok(other) = reverse.get(&reply, 0) else { continue };
-            if tables.reverse.get(&reply, 0).is_ok() {
+            if maps.reverse.get(&reply).is_some() {
                 copied += 1;
                 continue;
             }
             // It has ended since.
-            if tables.knows_transient(&reply) {
+            if knows_transient(&maps, &reply) {
                 continue;
             }
-            const NO_EXIST: u64 = 1;
-            if tables.reverse.insert(reply, other.entry, NO_EXIST).is_ok() {
-                if tables.forward.insert(flow, old.entry, NO_EXIST).is_err() {
-                    let _ = tables.reverse.remove(&reply);
+            if maps.reverse.insert(&reply, &other.entry, Write::New).is_ok() {
+                if maps.forward.insert(&flow, &old.entry, Write::New).is_err() {
+                    maps.reverse.remove(&reply);
                 } else {
                     copied += 1;
                 }
@@ -202,22 +210,19 @@ impl Older {
     }
 
     /// Sessions that aren't established. Again after the programs have been replaced.
-    fn copy_others(&self, tables: &mut Tables) -> Result<u64, DatapathError> {
+    fn copy_others(&self, tables: &Tables) -> Result<u64, DatapathError> {
+        let maps = tables.sessions().0;
         let mut copied = 0;
         for name in [names::HALF_OPEN, names::CLOSING] {
             let old: HashMap<MapData, ReplyKey, OldTransient> = self.open(name)?;
             for reply in old.keys() {
                 let reply = reply.map_err(failed(name))?;
                 let Ok(value) = old.get(&reply, 0) else { continue };
-                if tables.reverse.get(&reply, 0).is_ok() || tables.knows_transient(&reply) {
+                if maps.reverse.get(&reply).is_some() || knows_transient(&maps, &reply) {
                     continue;
                 }
-                let into = if name == names::HALF_OPEN {
-                    &mut tables.half_open
-                } else {
-                    &mut tables.closing
-                };
-                copied += u64::from(into.insert(reply, value.entry, 0).is_ok());
+                let into = if name == names::HALF_OPEN { &maps.half_open } else { &maps.closing };
+                copied += u64::from(into.insert(&reply, &value.entry, Write::New).is_ok());
             }
         }
         Ok(copied)
@@ -233,6 +238,11 @@ impl Older {
         let map = Map::from_map_data(data).map_err(|error| fail(&error))?;
         map.try_into().map_err(|error: MapError| fail(&error))
     }
+}
+
+/// Whether a session that isn't established has this container's side.
+fn knows_transient(maps: &Maps, reply: &ReplyKey) -> bool {
+    maps.half_open.get(reply).is_some() || maps.closing.get(reply).is_some()
 }
 
 fn copy<K: Pod, V: Pod>(

@@ -1,15 +1,14 @@
 //! Bans: clients that are kept out of every publication.
 
 use super::control::{room_for_rules, uninstalled};
-use super::reload::timeouts;
+use super::drain::Asked;
 use super::{Engine, Inner, clock};
 use crate::api::types::BanResult;
 use crate::api::{ApiError, BanRequest, ErrorCode};
-use crate::datapath::DatapathError;
 use crate::model::{Ban, Banned, ClientPrefix, timestamp};
 use crate::plan::ban_key;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::SystemTime;
 use tracing::info;
 
@@ -85,6 +84,7 @@ impl Engine {
     /// Bans clients and ends their sessions.
     pub(super) async fn ban(&self, request: BanRequest) -> Result<BanResult, ApiError> {
         let BanRequest { who, seconds } = request;
+        let clients = self.clients_named(who).await?;
         let mut inner = self.inner.lock().await;
         if inner.datapath.is_none() {
             return Err(uninstalled());
@@ -93,7 +93,6 @@ impl Engine {
             Banned::Clients(_) => (None, None),
             Banned::Alias(alias, port) => (Some(alias), port),
         };
-        let clients = inner.clients_of(who)?;
         let created = timestamp::now();
         let until = seconds.map(|seconds| SystemTime::now() + seconds.duration());
         let ban = Ban { clients, alias, alias_port, created, until };
@@ -106,8 +105,9 @@ impl Engine {
             let why = inner.failures.last().cloned().unwrap_or_default();
             return Err(ApiError::failed(format!("can't write the ban of {clients}: {why}")));
         }
-        let ended = inner.end_sessions_of(self, &[clients])?;
         let found = inner.bans.list.iter().find(|ban| ban.clients == clients).cloned();
+        drop(inner);
+        let ended = self.end_sessions(Asked { denied: vec![clients], ..Asked::default() }).await;
         let ban = found.ok_or_else(|| ApiError::failed("the ban ended at the same moment"))?;
         info!("denied {ban}, {ended} sessions ended");
         Ok(BanResult { ban, again, ended })
@@ -115,6 +115,7 @@ impl Engine {
 
     /// Ends bans by the name that they were made by, or by their clients.
     pub(super) async fn unban(&self, who: Banned) -> Result<Vec<Ban>, ApiError> {
+        let named = self.clients_named(who).await;
         let mut inner = self.inner.lock().await;
         if inner.datapath.is_none() {
             return Err(uninstalled());
@@ -123,7 +124,7 @@ impl Engine {
         let mut gone = next.take(|ban| ban.is_named(&who));
         if gone.is_empty()
             && let Banned::Alias(..) = who
-            && let Ok(clients) = inner.clients_of(who)
+            && let Ok(clients) = named
         {
             gone = next.take(|ban| ban.clients == clients);
         }
@@ -135,6 +136,45 @@ impl Engine {
             info!("no longer denied {ban}");
         }
         Ok(gone)
+    }
+
+    /// The clients that a name stands for: those who have the alias now, or else who had it last.
+    async fn clients_named(&self, who: Banned) -> Result<ClientPrefix, ApiError> {
+        let (alias, port) = match who {
+            Banned::Clients(clients) => return Ok(clients),
+            Banned::Alias(alias, port) => (alias, port),
+        };
+        let mut found = self.clients_of(alias, port).await?;
+        if found.iter().any(|view| view.ended.is_none()) {
+            found.retain(|view| view.ended.is_none());
+        }
+        let clients: BTreeSet<Ipv6Addr> = found.into_iter().map(|view| view.client).collect();
+        let Some(first) = clients.first().copied() else {
+            return Err(ApiError::new(
+                ErrorCode::NotFound,
+                format!("no client is known behind {who}"),
+            )
+            .with_hint("publisherctl sessions shows the aliases in use"));
+        };
+        let network = ClientPrefix::of(first, 64);
+        let is_of_network =
+            self.sessions.alias(alias.octets()).is_some_and(|alias| alias.whole_prefix != 0);
+        if port.is_none() && is_of_network && clients.iter().all(|client| network.contains(*client))
+        {
+            return Ok(network);
+        }
+        if clients.len() == 1 {
+            return Ok(ClientPrefix::of(first, 128));
+        }
+        let mut names: Vec<_> = clients.iter().take(NAMED).map(ToString::to_string).collect();
+        if clients.len() > NAMED {
+            names.push(format!("{} more", clients.len() - NAMED));
+        }
+        Err(ApiError::new(
+            ErrorCode::Conflict,
+            format!("{} clients are behind {who}: {}", clients.len(), names.join(", ")),
+        )
+        .with_hint(format!("name {alias}:PORT as the container sees it, or the client's address")))
     }
 
     /// Takes bans away that have had their time.
@@ -163,69 +203,12 @@ impl Inner {
         self.apply(engine);
         Ok(())
     }
-
-    /// The clients that a name stands for.
-    fn clients_of(&mut self, who: Banned) -> Result<ClientPrefix, ApiError> {
-        let (alias, port) = match who {
-            Banned::Clients(clients) => return Ok(clients),
-            Banned::Alias(alias, port) => (alias, port),
-        };
-        let clients: BTreeSet<Ipv6Addr> =
-            self.whois(alias, port)?.into_iter().map(|view| view.client).collect();
-        let Some(first) = clients.first().copied() else {
-            return Err(ApiError::new(
-                ErrorCode::NotFound,
-                format!("no client is known behind {who}"),
-            )
-            .with_hint("publisherctl sessions shows the aliases in use"));
-        };
-        let network = ClientPrefix::of(first, 64);
-        if port.is_none()
-            && self.is_of_a_network(alias)?
-            && clients.iter().all(|client| network.contains(*client))
-        {
-            return Ok(network);
-        }
-        if clients.len() == 1 {
-            return Ok(ClientPrefix::of(first, 128));
-        }
-        let mut names: Vec<_> = clients.iter().take(NAMED).map(ToString::to_string).collect();
-        if clients.len() > NAMED {
-            names.push(format!("{} more", clients.len() - NAMED));
-        }
-        Err(ApiError::new(
-            ErrorCode::Conflict,
-            format!("{} clients are behind {who}: {}", clients.len(), names.join(", ")),
-        )
-        .with_hint(format!("name {alias}:PORT as the container sees it, or the client's address")))
-    }
-
-    /// Whether an alias stands for all clients of a /64.
-    fn is_of_a_network(&mut self, alias: Ipv4Addr) -> Result<bool, DatapathError> {
-        let Some(datapath) = &mut self.datapath else { return Ok(false) };
-        let aliases = datapath.tables().aliases()?;
-        let found = aliases.iter().find(|(address, _)| Ipv4Addr::from(*address) == alias);
-        Ok(found.is_some_and(|(_, alias)| alias.whole_prefix != 0))
-    }
-
-    /// Ends the sessions of these clients, of whatever state.
-    fn end_sessions_of(
-        &mut self,
-        engine: &Engine,
-        prefixes: &[ClientPrefix],
-    ) -> Result<u64, DatapathError> {
-        let Some(datapath) = &mut self.datapath else { return Ok(0) };
-        let done = datapath.tables().sweep(clock::now(), &timeouts(&engine.config()), |entry| {
-            let client = Ipv6Addr::from(entry.forward.client);
-            prefixes.iter().any(|prefix| prefix.contains(client))
-        })?;
-        Ok(done.ended)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     fn ban(clients: &str, seconds: Option<u64>) -> Ban {

@@ -1,18 +1,19 @@
 //! The API's requests.
 
-use super::{Engine, Inner};
+use super::{Engine, Inner, clock, drain};
 use crate::api::types::{
-    Added, BanResult, DropView, PublicationView, SessionView, StatusView, WhoisView,
+    Added, BanResult, DropView, PublicationView, SessionsFound, StatusView, WhoisView,
 };
-use crate::api::{ApiError, BanRequest, Control, RemoveRequest, SessionFilter};
+use crate::api::{ApiError, BanRequest, Control, EventStream, RemoveRequest, SessionFilter};
 use crate::config::Config;
 use crate::datapath::DatapathError;
 use crate::lane;
 use crate::model::{Access, Ban, Banned, Publication, PublicationSpec, Verdict, conflicts};
-use crate::plan::count_rules;
+use crate::plan::{Draining, count_rules};
 use crate::store::StoreError;
 use crate::topology::reserved_ports::PortSet;
 use publisher_common::layout;
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use tracing::info;
 
@@ -86,6 +87,45 @@ impl Engine {
         }
         Ok((id, before))
     }
+
+    /// Which publications `rm` means, and which it leaves.
+    async fn chosen(
+        &self,
+        which: RemoveRequest,
+    ) -> Result<(BTreeSet<u32>, BTreeSet<u32>), ApiError> {
+        let inner = self.inner.lock().await;
+        if inner.datapath.is_none() {
+            return Err(uninstalled());
+        }
+        let all = inner.state.publications();
+        let gone = match which {
+            RemoveRequest::All => drain::ids(all),
+            RemoveRequest::One(published) => {
+                let found = all.iter().find(|other| *other.spec.published() == published);
+                let found = found.ok_or_else(|| ApiError::not_published(&published, all))?;
+                BTreeSet::from([found.id])
+            }
+        };
+        let kept = drain::ids(all).difference(&gone).copied().collect();
+        Ok((gone, kept))
+    }
+
+    /// Takes note of the TCP sessions of publications that aren't kept, so that they may go on.
+    async fn collect_draining(&self, kept: BTreeSet<u32>) -> Result<Vec<Draining>, ApiError> {
+        let known = self.inner.lock().await.draining.clone();
+        let until = clock::now().wrapping_add(self.config().drain.as_secs() as u32);
+        let sessions = self.sessions.clone();
+        let collect = move || drain::collect(&sessions, &kept, &known, until);
+        let done = tokio::task::spawn_blocking(collect)
+            .await
+            .map_err(|error| ApiError::failed(format!("reading sessions broke off: {error}")))?;
+        Ok(done?)
+    }
+
+    /// Established sessions by publication.
+    fn session_counts(&self) -> HashMap<u32, u64> {
+        self.sessions.uses().unwrap_or_default()
+    }
 }
 
 impl Control for Engine {
@@ -95,8 +135,8 @@ impl Control for Engine {
             self.look_at_firewall().await;
         }
         self.reconcile().await;
-        let mut inner = self.inner.lock().await;
-        let sessions = inner.session_counts().get(&id).copied().unwrap_or(0);
+        let sessions = self.session_counts().get(&id).copied().unwrap_or(0);
+        let inner = self.inner.lock().await;
         let publication =
             inner.state.publications().iter().find(|publication| publication.id == id);
         let view = match publication {
@@ -130,63 +170,58 @@ impl Control for Engine {
         which: RemoveRequest,
         kill: bool,
     ) -> Result<Vec<PublicationView>, ApiError> {
-        let views = {
+        let removing = self.reconciling.lock().await;
+        let (gone, kept) = self.chosen(which).await?;
+        // Those that may drain are known before their ports stop being published: in between, their
+        // packets would be the host's, which resets them. The rest ends once none can be opened.
+        let draining = if kill { None } else { Some(self.collect_draining(kept).await?) };
+        let counts = self.session_counts();
+        let views: Vec<_> = {
             let mut inner = self.inner.lock().await;
             if inner.datapath.is_none() {
                 return Err(uninstalled());
             }
-            let counts = inner.session_counts();
             let mut next = inner.state.clone();
-            let removed = match which {
-                RemoveRequest::All => next.clear(),
-                RemoveRequest::One(published) => {
-                    let all = inner.state.publications();
-                    let found = all.iter().find(|other| *other.spec.published() == published);
-                    let Some(found) = found else {
-                        return Err(ApiError::not_published(&published, all));
-                    };
-                    next.remove(found.id).into_iter().collect()
-                }
-            };
-            let views: Vec<_> = removed
-                .iter()
-                .map(|gone| inner.publication(gone, counts.get(&gone.id).copied().unwrap_or(0)))
-                .collect();
+            let removed: Vec<_> = gone.iter().filter_map(|id| next.remove(*id)).collect();
+            let count = |id| counts.get(&id).copied().unwrap_or(0);
+            let views =
+                removed.iter().map(|gone| inner.publication(gone, count(gone.id))).collect();
             inner.store.save(&next)?;
             inner.state = next;
             for publication in &removed {
                 info!("removed {publication}");
             }
-            // Those that may drain are known before their ports stop being published: in between, their
-            // packets would be the host's, which resets them. The rest ends once none can be opened.
-            if !kill {
-                inner.drain(self)?;
+            if let Some(draining) = draining {
+                inner.draining = draining;
             }
             inner.apply(self);
-            inner.end_sessions(self)?;
             views
         };
+        drop(removing);
+        let killed = if kill { gone } else { BTreeSet::new() };
+        self.end_sessions(drain::Asked { killed, ..drain::Asked::default() }).await;
         self.reconcile().await;
         Ok(views)
     }
 
     async fn list(&self) -> Result<Vec<PublicationView>, ApiError> {
-        let mut inner = self.inner.lock().await;
-        let counts = inner.session_counts();
+        let counts = self.session_counts();
+        let inner = self.inner.lock().await;
         let count = |id| counts.get(&id).copied().unwrap_or(0);
         let all = inner.state.publications().iter();
         Ok(all.map(|publication| inner.publication(publication, count(publication.id))).collect())
     }
 
-    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionView>, ApiError> {
-        let mut inner = self.inner.lock().await;
-        let entries = inner.entries()?;
-        let views = entries.iter().map(|entry| inner.session(entry));
-        Ok(views.filter(|view| filter.matches(view)).collect())
+    async fn sessions(&self, filter: SessionFilter) -> Result<SessionsFound, ApiError> {
+        self.sessions_of(filter).await
     }
 
     async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
-        Ok(self.inner.lock().await.whois(alias, port)?)
+        self.clients_of(alias, port).await
+    }
+
+    async fn events(&self) -> Result<EventStream, ApiError> {
+        Ok(self.events.subscribe())
     }
 
     async fn ban(&self, request: BanRequest) -> Result<BanResult, ApiError> {

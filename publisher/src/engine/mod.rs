@@ -5,10 +5,15 @@
 
 mod bans;
 mod check;
+mod clients;
 mod clock;
 mod control;
 mod drain;
+mod events;
+mod log;
+mod passes;
 mod pool;
+mod probe;
 mod reconcile;
 mod reload;
 mod reserved;
@@ -17,14 +22,17 @@ mod start;
 mod views;
 
 use crate::config::Config;
-use crate::datapath::Datapath;
+use crate::datapath::{Datapath, Sessions};
 use crate::plan::{Desired, Draining, LinkTable, Resolutions};
 use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
 use bans::Bans;
+use events::Events;
 use ipnet::Ipv4Net;
+use log::LogReader;
 use reserved::Reserved;
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
@@ -43,6 +51,20 @@ pub struct Engine {
     /// One reconciliation at a time, so that an older view of the host never overwrites a newer one.
     reconciling: Mutex<()>,
     inner: Mutex<Inner>,
+    /// The maps of sessions, to be used without the lock.
+    sessions: Sessions,
+    events: Arc<Events>,
+    /// The datapath's session log, until its reader starts, and the reader.
+    log: std::sync::Mutex<LogReader>,
+    /// One pass over the sessions at a time.
+    passing: Mutex<()>,
+    tally: std::sync::Mutex<passes::Tally>,
+    /// Told when sessions must end that don't wait for the next pass: a link has changed.
+    must_end: Notify,
+    /// Told when a pass has found that the plan may have changed.
+    changed: Notify,
+    /// Set when the daemon ends.
+    stopping: Arc<AtomicBool>,
     /// Told when the daemon is to exit.
     exit: Notify,
 }

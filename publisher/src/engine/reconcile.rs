@@ -1,7 +1,6 @@
 //! From facts to the datapath: look, plan, carry out.
 
-use super::reload::timeouts;
-use super::{Engine, Inner, clock, drain};
+use super::{Engine, Inner};
 use crate::datapath::{Datapath, DatapathError};
 use crate::lane;
 use crate::plan::{Action, Desired, Facts, Resolutions, plan};
@@ -51,21 +50,6 @@ impl Engine {
         let look = async |target| (target, self.topology.resolve(target, probe).await);
         join_all(targets.into_iter().map(look)).await.into_iter().collect()
     }
-
-    /// Ends sessions that have had their time.
-    pub(super) async fn sweep(&self) {
-        let mut inner = self.inner.lock().await;
-        let Inner { datapath: Some(datapath), state, draining, .. } = &mut *inner else { return };
-        match drain::sweep(datapath, state.publications(), draining, &timeouts(&self.config())) {
-            Ok(left) if left != *draining => {
-                *draining = left;
-                drop(inner);
-                self.reconcile().await;
-            }
-            Ok(_) => {}
-            Err(error) => inner.fail(format!("can't end old sessions: {error}")),
-        }
-    }
 }
 
 fn container_links(resolutions: &Resolutions, inner: &Inner) -> BTreeSet<u32> {
@@ -80,7 +64,13 @@ impl Inner {
     /// Reads the host's interfaces; says whether that was possible.
     async fn look(&mut self, engine: &Engine, options: &SnapshotOptions) -> bool {
         match engine.topology.snapshot(options).await {
-            Ok(snapshot) => self.snapshot = snapshot,
+            Ok(snapshot) => {
+                let links = snapshot.links.iter();
+                engine
+                    .events
+                    .set_names(links.map(|(index, it)| (*index, it.name.clone())).collect());
+                self.snapshot = snapshot;
+            }
             Err(error) => {
                 self.fail(format!("can't read the host's interfaces: {error}"));
                 return false;
@@ -141,6 +131,13 @@ impl Inner {
         applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();
         let mut failures = Vec::new();
         for action in plan(&desired, applied) {
+            if let Action::SetLink(index) = action {
+                // A first link at start too: an earlier daemon's sessions may go by another one.
+                let before = applied.links.get(&index).map(|link| link.generation);
+                if before != desired.links.get(&index).map(|link| link.generation) {
+                    engine.must_end.notify_one();
+                }
+            }
             if let Err(error) = carry_out(&action, &desired, datapath) {
                 failures.push(error.to_string());
                 forget(&action, &mut desired, applied);
@@ -176,23 +173,6 @@ impl Inner {
         }
         self.failures.push(failure);
     }
-
-    /// Takes note of the TCP sessions of publications that were just removed, so that they may go on.
-    pub(super) fn drain(&mut self, engine: &Engine) -> Result<(), DatapathError> {
-        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        let until = clock::now().wrapping_add(engine.config().drain.as_secs() as u32);
-        let sessions = datapath.tables().sessions()?;
-        *draining = drain::collect(&sessions, state.publications(), draining, until);
-        Ok(())
-    }
-
-    /// Ends the sessions that are neither published nor draining.
-    pub(super) fn end_sessions(&mut self, engine: &Engine) -> Result<(), DatapathError> {
-        let Self { datapath: Some(datapath), state, draining, .. } = self else { return Ok(()) };
-        *draining =
-            drain::sweep(datapath, state.publications(), draining, &timeouts(&engine.config()))?;
-        Ok(())
-    }
 }
 
 fn carry_out(
@@ -224,7 +204,7 @@ fn carry_out(
             let flags = if desired.has_bans { others | config_flags::BANS } else { others };
             datapath.tables().set_config(&Config { flags, ..config })?;
         }
-        Action::SetUses => datapath.tables().set_uses(&desired.uses)?,
+        Action::SetUses => datapath.tables().sessions().keep_uses(&desired.uses)?,
         Action::SetPublications => {
             datapath.tables().set_publications(&desired.publications, &desired.draining)?;
         }

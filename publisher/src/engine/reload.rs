@@ -54,6 +54,7 @@ fn keep_fixed(running: &Config, new: &mut Config) -> Vec<String> {
         "sessions.capacity": sessions.capacity;
         "sessions.half_open": sessions.half_open;
         "sessions.closing": sessions.closing;
+        "log": log;
     }
     kept
 }

@@ -1,4 +1,4 @@
-//! What goes on while the daemon runs: following the host, and sweeping.
+//! What goes on while the daemon runs: following the host, and looking after sessions.
 
 use super::Engine;
 use crate::topology::Watcher;
@@ -7,8 +7,6 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use tracing::info;
 
-/// How often sessions are looked through.
-const SWEEP: Duration = Duration::from_secs(5);
 /// How often targets are looked at although nothing was heard: a route inside a container, or an
 /// address of one that runs already, changes without a notice.
 const REVIEW: Duration = Duration::from_secs(5);
@@ -49,8 +47,15 @@ impl Engine {
     ///
     /// # Errors
     /// When netlink fails for good.
-    pub async fn run(&self, mut watcher: Watcher) -> io::Result<()> {
-        let mut sweep = interval(SWEEP);
+    pub async fn run(&self, watcher: Watcher) -> io::Result<()> {
+        self.read_log();
+        tokio::select! {
+            followed = self.follow(watcher) => followed,
+            () = self.keep_sessions() => Ok(()),
+        }
+    }
+
+    async fn follow(&self, mut watcher: Watcher) -> io::Result<()> {
         let mut firewall = interval(FIREWALL);
         let mut bans = interval(BANS);
         loop {
@@ -66,8 +71,8 @@ impl Engine {
                     }
                 }
                 () = review => self.reconcile().await,
-                _ = sweep.tick() => self.sweep().await,
                 _ = bans.tick() => self.expire_bans().await,
+                () = self.changed.notified() => self.reconcile().await,
                 _ = firewall.tick() => self.look_at_firewall().await,
             }
         }

@@ -1,6 +1,8 @@
 //! The start: everything that can be refused is refused here, with its cause and the next step.
 
 use super::bans::Bans;
+use super::events::Events;
+use super::log::LogReader;
 use super::reload::lay_over;
 use super::reserved::Reserved;
 use super::{Engine, Inner, clock, drain, pool};
@@ -117,10 +119,12 @@ impl Engine {
         };
         datapath.tables().set_config(&lay_over(&config, pool, fixed))?;
         let access = datapath.tables().access()?;
+        let log = datapath.tables().take_log();
+        let events = Arc::new(Events::new(&config.log));
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
-        let sessions = datapath.tables().sessions()?;
-        let draining = drain::collect(&sessions, state.publications(), &[], until);
+        let sessions = datapath.tables().sessions();
+        let draining = drain::collect(&sessions, &drain::ids(state.publications()), &[], until)?;
         let inner = Inner {
             datapath: Some(datapath),
             reserved: Reserved::open(store.dir()),
@@ -144,6 +148,14 @@ impl Engine {
             started: Instant::now(),
             reconciling: Mutex::new(()),
             inner: Mutex::new(inner),
+            sessions,
+            events,
+            log: std::sync::Mutex::new(LogReader::Waiting(log)),
+            passing: Mutex::new(()),
+            tally: std::sync::Mutex::default(),
+            must_end: Notify::new(),
+            changed: Notify::new(),
+            stopping: Arc::default(),
             exit: Notify::new(),
         })
     }

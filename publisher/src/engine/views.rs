@@ -2,8 +2,9 @@
 
 use super::{Engine, Inner, clock};
 use crate::api::types::{
-    Attach, DropView, FeatureView, LinkKind, LinkView, Path, ProgramView, PublicationView,
-    SessionState, SessionView, Source, SourceView, StatusView, TableView, UplinkView, WhoisView,
+    Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, Path, ProgramView,
+    PublicationView, SessionState, SessionView, Source, SourceView, StatusView, TableView,
+    UplinkView,
 };
 use crate::config::HostFirewall;
 use crate::datapath::{DatapathError, Entry, Hook, Means};
@@ -13,26 +14,12 @@ use publisher_common::layout::{Class, State, VERSION, link_flags};
 use publisher_common::reason::Reason;
 use publisher_common::wire::protocol;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::process;
 
 /// A table that is fuller than this is worth a warning, in percent.
 const FULL: u64 = 80;
 
 impl Inner {
-    /// Sessions of all publications, by publication.
-    pub(super) fn session_counts(&mut self) -> BTreeMap<u32, u64> {
-        let mut counts = BTreeMap::new();
-        for entry in self.entries().unwrap_or_default() {
-            *counts.entry(entry.session.publication.index).or_insert(0) += 1;
-        }
-        counts
-    }
-
-    pub(super) fn entries(&mut self) -> Result<Vec<Entry>, DatapathError> {
-        self.datapath.as_mut().map_or(Ok(Vec::new()), |datapath| datapath.tables().sessions())
-    }
-
     /// A publication and what became of it.
     pub(super) fn publication(&self, publication: &Publication, sessions: u64) -> PublicationView {
         let spec = &publication.spec;
@@ -110,7 +97,7 @@ impl Inner {
     }
 
     /// An interface's name; its number where it is gone.
-    fn interface(&self, ifindex: u32) -> String {
+    pub(super) fn interface(&self, ifindex: u32) -> String {
         let link = self.snapshot.links.get(&ifindex);
         link.map_or_else(|| format!("#{ifindex}"), |link| link.name.clone())
     }
@@ -145,67 +132,6 @@ impl Inner {
         }
     }
 
-    /// Who is, or was of late, behind an alias.
-    pub(super) fn whois(
-        &mut self,
-        alias: Ipv4Addr,
-        port: Option<u16>,
-    ) -> Result<Vec<WhoisView>, DatapathError> {
-        let mut found: BTreeMap<_, WhoisView> = BTreeMap::new();
-        for entry in self.entries()? {
-            let Entry { forward, reply, session, .. } = entry;
-            let alias_port = u16::from_be_bytes(reply.alias_port);
-            if Ipv4Addr::from(reply.alias) != alias || port.is_some_and(|port| port != alias_port) {
-                continue;
-            }
-            let client_port = port.map(|_| u16::from_be_bytes(forward.client_port));
-            let view =
-                found.entry((forward.client, forward.scope, client_port)).or_insert_with(|| {
-                    WhoisView {
-                        alias,
-                        port,
-                        client: forward.client.into(),
-                        client_port,
-                        scope: (forward.scope != 0).then(|| self.interface(forward.scope)),
-                        since: Some(clock::time_of_day(session.created)),
-                        sessions: 0,
-                    }
-                });
-            view.sessions += 1;
-        }
-        let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
-        let bound = datapath
-            .tables()
-            .aliases()?
-            .into_iter()
-            .find(|(address, _)| Ipv4Addr::from(*address) == alias);
-        // The binding tells since when, and of a client without sessions.
-        if let Some((_, bound)) = bound {
-            let since = Some(clock::time_of_day(bound.created));
-            let nobody = found.is_empty();
-            let known = found
-                .iter_mut()
-                .find(|((client, scope, _), _)| (*client, *scope) == (bound.client, bound.scope));
-            match known {
-                Some((_, view)) => view.since = since,
-                None if nobody => {
-                    let view = WhoisView {
-                        alias,
-                        port,
-                        client: bound.client.into(),
-                        client_port: None,
-                        scope: (bound.scope != 0).then(|| self.interface(bound.scope)),
-                        since,
-                        sessions: 0,
-                    };
-                    found.insert((bound.client, bound.scope, None), view);
-                }
-                None => {}
-            }
-        }
-        Ok(found.into_values().collect())
-    }
-
     /// Dropped packets, by reason.
     pub(super) fn drops(&mut self) -> Result<Vec<DropView>, DatapathError> {
         let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
@@ -220,14 +146,21 @@ impl Inner {
     /// The daemon's state.
     pub(super) fn status(&mut self, engine: &Engine) -> StatusView {
         let mut attached: BTreeMap<u32, (Hook, Means)> = BTreeMap::new();
+        let (seen, aliases) = {
+            let tally = engine.tally();
+            (tally.seen, tally.aliases)
+        };
         let (mut tables, mut programs) = (Vec::new(), Vec::new());
         if let Some(datapath) = &mut self.datapath {
             attached
                 .extend(datapath.attachments().map(|(at, means)| (at.ifindex, (at.hook, means))));
-            tables.extend(datapath.tables().usage().into_iter().map(|table| TableView {
-                name: table.name.into(),
-                used: table.used,
-                capacity: table.capacity,
+            tables.extend(datapath.tables().usage(&seen, aliases).into_iter().map(|table| {
+                TableView {
+                    name: table.name.into(),
+                    used: table.used,
+                    capacity: table.capacity,
+                    memory_bytes: (table.memory > 0).then_some(table.memory),
+                }
             }));
             programs.extend(datapath.statistics().into_iter().map(|program| ProgramView {
                 name: program.name.into(),
@@ -270,6 +203,10 @@ impl Inner {
             alias_pool: engine.pool.to_string(),
             publications: self.state.publications().len() as u64,
             tables,
+            events: EventsView {
+                lost: engine.events.lost(),
+                not_written: engine.events.not_written(),
+            },
             features: features(attached.values().map(|(_, means)| *means)),
             programs,
             warnings,
@@ -284,8 +221,17 @@ impl Inner {
         warnings.extend(self.firewall_warnings(engine));
         let full = tables.iter().filter(|table| table.used * 100 > table.capacity * FULL);
         warnings.extend(full.map(|table| {
-            format!("table {} is {} % full", table.name, table.used * 100 / table.capacity.max(1))
+            let effect = match table.name.as_str() {
+                "half-open" => ": older half-open sessions make way for new ones",
+                "closing" => ": older closing sessions make way for new ones",
+                "established" => ": no more sessions are established once it is full",
+                "aliases" => ": clients will share aliases once it is full",
+                _ => "",
+            };
+            let percent = table.used * 100 / table.capacity.max(1);
+            format!("table {} is {percent} % full{effect}", table.name)
         }));
+        warnings.extend(engine.events.trouble());
         if self.snapshot.uplinks.is_empty() && !self.state.publications().is_empty() {
             warnings.push("no uplink: no interface is up that clients could arrive on".into());
         }
@@ -327,7 +273,7 @@ const fn attach_of(means: Means) -> Attach {
     }
 }
 
-const fn state_of(state: State, class: Option<Class>) -> SessionState {
+pub(super) const fn state_of(state: State, class: Option<Class>) -> SessionState {
     match (class, state) {
         (Some(Class::HalfOpen), _) => SessionState::HalfOpen,
         (_, State::V6_FIN_RCV) => SessionState::V6Fin,

@@ -39,6 +39,11 @@ impl State {
         &self.publications
     }
 
+    /// The id that the next publication gets.
+    pub fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
     /// Adds `spec` under a new id, created now. The caller looks for
     /// [`conflicts`](crate::model::conflicts) first.
     ///

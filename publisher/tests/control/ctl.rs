@@ -184,21 +184,37 @@ fn sessions_are_filtered_and_sorted() {
 }
 
 #[test]
+fn a_limit_says_how_many_it_left_out() {
+    let daemon = Daemon::start();
+    daemon.control.lock().sessions =
+        (1..=5).map(|port| session(port, Protocol::Tcp, SessionState::Established)).collect();
+    let done = daemon.ctl(&["sessions", "limit=2", "-q"]);
+    assert_eq!((done.exit, done.out.lines().count()), (0, 2), "{done:?}");
+    assert_eq!(done.err, "warning: 3 more sessions are left out: limit=N asks for more\n");
+    let json = daemon.ctl(&["sessions", "limit=2", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!((&document["left_out"], &document["schema"]), (&3.into(), &1.into()));
+    assert_eq!(daemon.ctl(&["sessions", "-o", "json"]).json()["left_out"], 0);
+}
+
+#[test]
 fn whois_names_the_client_or_says_that_there_is_none() {
     let daemon = Daemon::start();
     let client = WhoisView {
         alias: "198.18.0.4".parse().unwrap(),
         port: Some(40_000),
         client: "fe80::5".parse().unwrap(),
+        prefix_length: None,
         client_port: Some(50_000),
         scope: Some("eth0".into()),
         since: None,
+        ended: None,
         sessions: 1,
     };
     daemon.control.lock().clients = vec![client];
     daemon.ctl(&["whois", "198.18.0.4:40000"]).says(
-        "ALIAS             CLIENT                SESSIONS  SINCE\n\
-         198.18.0.4:40000  [fe80::5%eth0]:50000  1         -\n",
+        "ALIAS             CLIENT                SESSIONS  SINCE  ENDED\n\
+         198.18.0.4:40000  [fe80::5%eth0]:50000  1         -      -\n",
     );
     daemon.ctl(&["whois", "-q", "198.18.0.4"]).says("[fe80::5%eth0]:50000\n");
     let json = daemon.ctl(&["whois", "198.18.0.4", "-o", "json"]).json();
@@ -231,8 +247,8 @@ fn status_drops_and_uninstall() {
          LINK     KIND    ATTACHED\n\
          docker0  bridge  clsact\n\
          \n\
-         TABLE        USED  CAPACITY  FULL\n\
-         established  1     4         25%\n\
+         TABLE        USED  CAPACITY  FULL  MIB\n\
+         established  1     4         25%   3\n\
          \n\
          FEATURE  AVAILABLE  MEANS\n\
          tcx      yes        programs are attached by links\n\

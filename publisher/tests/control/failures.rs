@@ -86,7 +86,7 @@ fn mistakes_on_the_command_line_are_two_lines() {
         (
             &["sessions", "colour=red"],
             "there is no filter 'colour'",
-            "filters are proto=udp port=8080 client=2001:db8::5 alias=198.18.0.4 state=established publication=3",
+            "filters are proto=udp port=8080 client=2001:db8::5 alias=198.18.0.4 state=established publication=3 limit=1000",
         ),
         (
             &["whois", "web"],

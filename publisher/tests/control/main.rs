@@ -4,6 +4,7 @@ mod api;
 mod config;
 mod ctl;
 mod deny;
+mod events;
 mod failures;
 mod guards;
 mod support;

@@ -11,7 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use publisher::api::types::*;
 use publisher::api::{
-    self, ApiError, BanRequest, Control, ErrorCode, Listener, RemoveRequest, SessionFilter,
+    self, ApiError, BanRequest, Control, ErrorCode, EventStream, Listener, RemoveRequest,
+    SessionFilter,
 };
 use publisher::config::Config;
 use publisher::model::{
@@ -19,7 +20,7 @@ use publisher::model::{
 };
 use publisher::store::State;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 /// Publications in memory, and answers for the rest.
 #[derive(Default)]
@@ -27,11 +28,28 @@ pub struct Memory {
     inner: Mutex<Inner>,
 }
 
+/// Hands events to whoever listens.
+pub struct Events(pub broadcast::Sender<Arc<EventView>>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(4))
+    }
+}
+
+impl Events {
+    fn subscribe(&self) -> EventStream {
+        self.0.subscribe()
+    }
+}
+
 #[derive(Default)]
 pub struct Inner {
     pub state: State,
     pub sessions: Vec<SessionView>,
     pub clients: Vec<WhoisView>,
+    /// Who listens to the session log.
+    pub events: Events,
     /// Said at every `add`.
     pub warnings: Vec<String>,
     /// The `kill` of each `remove`.
@@ -149,9 +167,14 @@ impl Control for Memory {
         Ok(self.working()?.state.publications().iter().rev().map(view).collect())
     }
 
-    async fn sessions(&self, filter: SessionFilter) -> Result<Vec<SessionView>, ApiError> {
+    async fn sessions(&self, filter: SessionFilter) -> Result<SessionsFound, ApiError> {
         let inner = self.working()?;
-        Ok(inner.sessions.iter().filter(|session| filter.matches(session)).cloned().collect())
+        let limit = filter.limit.unwrap_or(SessionFilter::DEFAULT_LIMIT) as usize;
+        let mut sessions: Vec<_> =
+            inner.sessions.iter().filter(|session| filter.matches(session)).cloned().collect();
+        let left_out = sessions.len().saturating_sub(limit) as u64;
+        sessions.truncate(limit);
+        Ok(SessionsFound { sessions, left_out })
     }
 
     async fn whois(&self, alias: Ipv4Addr, port: Option<u16>) -> Result<Vec<WhoisView>, ApiError> {
@@ -196,6 +219,10 @@ impl Control for Memory {
         Ok(Config::default())
     }
 
+    async fn events(&self) -> Result<EventStream, ApiError> {
+        Ok(self.working()?.events.subscribe())
+    }
+
     async fn status(&self) -> Result<StatusView, ApiError> {
         let publications = self.working()?.state.publications().len() as u64;
         Ok(StatusView {
@@ -217,7 +244,13 @@ impl Control for Memory {
             }],
             alias_pool: "198.18.0.0/15".into(),
             publications,
-            tables: vec![TableView { name: "established".into(), used: 1, capacity: 4 }],
+            tables: vec![TableView {
+                name: "established".into(),
+                used: 1,
+                capacity: 4,
+                memory_bytes: Some(3 << 20),
+            }],
+            events: EventsView::default(),
             features: vec![FeatureView {
                 name: "tcx".into(),
                 available: true,

@@ -12,7 +12,7 @@ use crate::api::query::BanQuery;
 use crate::api::{BanRequest, Control};
 
 pub(super) async fn add<C: Control>(
-    State(Shared { control, changes }): State<Shared<C>>,
+    State(Shared { control, changes, .. }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Result<Json<BanRequest>, JsonRejection>,
 ) -> Result<Response, Failure> {
@@ -24,7 +24,7 @@ pub(super) async fn add<C: Control>(
 }
 
 pub(super) async fn remove<C: Control>(
-    State(Shared { control, changes }): State<Shared<C>>,
+    State(Shared { control, changes, .. }): State<Shared<C>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     query: Result<Query<BanQuery>, QueryRejection>,
 ) -> Answer<Bans> {

@@ -4,14 +4,16 @@
 //! added within one schema version; none is removed or changes its meaning.
 
 mod ban;
+mod event;
 mod publication;
 mod session;
 mod status;
 
 pub use ban::BanResult;
+pub use event::{CloseReason, EventKind, EventSession, EventView};
 pub use publication::{Added, Path, PublicationView, Source, SourceView};
-pub use session::{SessionState, SessionView, WhoisView};
+pub use session::{SessionState, SessionView, SessionsFound, WhoisView};
 pub use status::{
-    Attach, DropView, FeatureView, LinkKind, LinkView, ProgramView, StatusView, TableView,
-    UplinkView,
+    Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, ProgramView, StatusView,
+    TableView, UplinkView,
 };

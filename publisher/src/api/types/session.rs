@@ -54,6 +54,16 @@ pub struct SessionView {
     pub idle_seconds: u64,
 }
 
+/// The sessions that were asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsFound {
+    /// As many as the limit lets through.
+    pub sessions: Vec<SessionView>,
+    /// How many more there are.
+    #[serde(default)]
+    pub left_out: u64,
+}
+
 /// A session's state, by the state machine of RFC 6146 §3.5.2.2; UDP knows the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SessionState {
@@ -121,6 +131,9 @@ pub struct WhoisView {
     pub port: Option<u16>,
     /// The client's address.
     pub client: Ipv6Addr,
+    /// 64 where the alias stands for all clients of that prefix; `client` is its first address then.
+    #[serde(default)]
+    pub prefix_length: Option<u8>,
     /// The client's port, where a single session is meant.
     pub client_port: Option<u16>,
     /// The interface of a link-local client.
@@ -128,6 +141,9 @@ pub struct WhoisView {
     /// When the client was given the alias, where it is known.
     #[serde(with = "timestamp::optional")]
     pub since: Option<SystemTime>,
+    /// When its last session ended, where it has none now.
+    #[serde(default, with = "timestamp::optional")]
+    pub ended: Option<SystemTime>,
     /// Sessions it has now; 0 if the alias is only kept for it.
     pub sessions: u64,
 }

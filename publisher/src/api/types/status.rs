@@ -25,12 +25,24 @@ pub struct StatusView {
     pub publications: u64,
     /// How full the maps are.
     pub tables: Vec<TableView>,
+    /// What the session log lacks.
+    #[serde(default)]
+    pub events: EventsView,
     /// What the running kernel offers.
     pub features: Vec<FeatureView>,
     /// The loaded programs.
     pub programs: Vec<ProgramView>,
     /// What the host's owner should know, one line each.
     pub warnings: Vec<String>,
+}
+
+/// Events of the session log that are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsView {
+    /// Events that the daemon didn't come to read in time.
+    pub lost: u64,
+    /// Events that couldn't be written to the log's file.
+    pub not_written: u64,
 }
 
 /// An uplink.
@@ -112,6 +124,9 @@ pub struct TableView {
     pub used: u64,
     /// Entries it can hold.
     pub capacity: u64,
+    /// Bytes it takes in the kernel, where that is known.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// A feature of the kernel.
