@@ -71,13 +71,19 @@ impl Bans {
         taken
     }
 
+    /// Whether one of them has had its time.
+    fn has_ended(&self, now: u32) -> bool {
+        self.ends.values().any(|end| is_over(*end, now))
+    }
+
     fn take_ended(&mut self, now: u32) -> Vec<Ban> {
         let ends = self.ends.clone();
-        self.take(|ban| {
-            let end = ends.get(&ban.clients).copied().unwrap_or(0);
-            end != 0 && (end == now || clock::seconds_since(end, now) > 0)
-        })
+        self.take(|ban| ends.get(&ban.clients).is_some_and(|end| is_over(*end, now)))
     }
+}
+
+fn is_over(end: u32, now: u32) -> bool {
+    end != 0 && (end == now || clock::seconds_since(end, now) > 0)
 }
 
 impl Engine {
@@ -180,11 +186,12 @@ impl Engine {
     /// Takes bans away that have had their time.
     pub(super) async fn expire_bans(&self) {
         let mut inner = self.inner.lock().await;
-        let mut next = inner.bans.clone();
-        let ended = next.take_ended(clock::now());
-        if ended.is_empty() {
+        let now = clock::now();
+        if !inner.bans.has_ended(now) {
             return;
         }
+        let mut next = inner.bans.clone();
+        let ended = next.take_ended(now);
         if let Err(error) = inner.change_bans(self, next) {
             inner.fail(format!("can't end bans: {error}"));
             return;

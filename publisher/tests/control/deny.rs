@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::api::{request, unharmed};
 use crate::support::{Daemon, Done, ctl};
 
 #[test]
@@ -89,4 +90,33 @@ fn what_makes_no_sense_is_refused_without_asking_the_daemon() {
         command.args(["-H", "unix:///nonexistent/p.sock", "deny"]).args(args);
         Done::of(command).fails(2, error, hint);
     }
+}
+
+#[test]
+fn bans_that_make_no_sense() {
+    let daemon = Daemon::start();
+    let ban =
+        |body: &str| request(&daemon, "POST /v1/bans", "content-type: application/json\r\n", body);
+    for (body, said) in [
+        (r#"{}"#, "missing field `who`"),
+        (r#"{"who":"web"}"#, "'web' is not an IPv6 prefix"),
+        (r#"{"who":"::1/64"}"#, "has host bits"),
+        (r#"{"who":["::1"]}"#, "invalid type: sequence"),
+        (r#"{"who":"::1","seconds":0}"#, "is not a time to deny for"),
+        (r#"{"who":"::1","seconds":18446744073709551615}"#, "is not a time to deny for"),
+        (r#"{"who":"::1","seconds":-1}"#, "invalid value"),
+        (r#"{"who":"::1","for":"1h"}"#, "unknown field `for`"),
+    ] {
+        let (status, json) = ban(body);
+        let message = json["error"]["message"].as_str().unwrap();
+        assert!(status == 422 && message.contains(said), "{body}: {status} {message}");
+    }
+    for line in ["DELETE /v1/bans", "DELETE /v1/bans?who=", "DELETE /v1/bans?who=::1&all=true"] {
+        assert_eq!(request(&daemon, line, "", "").0, 400, "{line}");
+    }
+    assert_eq!(request(&daemon, "DELETE /v1/bans?who=::1", "", "").0, 404);
+    assert_eq!(ban(r#"{"who":"::1","seconds":5}"#).0, 201);
+    assert_eq!(ban(r#"{"who":"::1"}"#).0, 200);
+    assert_eq!(request(&daemon, "DELETE /v1/bans?who=::1", "", "").0, 200);
+    unharmed(&daemon);
 }

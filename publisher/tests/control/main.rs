@@ -7,4 +7,5 @@ mod deny;
 mod events;
 mod failures;
 mod guards;
+mod memory;
 mod support;
