@@ -34,6 +34,18 @@ pub(super) fn lay_over(config: &Config, pool: Ipv4Net, before: layout::Config) -
     }
 }
 
+/// A configuration with what follows from it and from the pool. It can be read again.
+fn effective(config: &Config, pool: Ipv4Net) -> Config {
+    let mut config = config.clone();
+    // Where a /64 is one client, there is no share that could be set.
+    if config.alias.prefix == AliasPrefix::Client {
+        config.alias.share = Some(config.alias.share_of(pool));
+    }
+    config.alias.pool = Some(pool.into());
+    config.sessions.per_source = Some(config.sessions.per_source());
+    config
+}
+
 /// What a new configuration says and only another start can do; the running one keeps its own.
 fn keep_fixed(running: &Config, new: &mut Config) -> Vec<String> {
     let mut kept = Vec::new();
@@ -67,11 +79,7 @@ impl Engine {
 
     /// The same with what was chosen where it leaves a choice.
     pub(super) fn effective_config(&self) -> Config {
-        let mut config = (*self.config()).clone();
-        config.alias.share = Some(config.alias.share_of(self.pool));
-        config.alias.pool = Some(self.pool.into());
-        config.sessions.per_source = Some(config.sessions.per_source());
-        config
+        effective(&self.config(), self.pool)
     }
 
     /// Goes on with another configuration as far as that is possible without a restart. One that can't
@@ -156,6 +164,16 @@ mod tests {
         assert_eq!((new.socket.clone(), new.alias.pool), (running.socket, None));
         assert_eq!((new.drain, new.sessions.per_source()), (Duration::from_secs(7), 5));
         assert_eq!(new.alias.prefix, AliasPrefix::Network);
+    }
+
+    #[test]
+    fn what_is_in_effect_is_a_configuration() {
+        for text in ["", "[alias]\nprefix = 64", "[alias]\nprefix = 64\nshare = 3"] {
+            let shown = effective(&parse(text), "198.18.0.0/15".parse().unwrap());
+            assert_eq!(parse(&toml::to_string(&shown).unwrap()), shown, "{text}");
+        }
+        let shown = effective(&Config::default(), "10.0.0.0/28".parse().unwrap());
+        assert_eq!((shown.alias.share, shown.sessions.per_source), (Some(1), Some(65_536)));
     }
 
     #[test]
