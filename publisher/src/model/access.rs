@@ -31,7 +31,7 @@ impl ClientPrefix {
     }
 
     /// The length in bits.
-    pub const fn len(self) -> u8 {
+    pub const fn bits(self) -> u8 {
         self.0.prefix_len()
     }
 
@@ -43,7 +43,7 @@ impl ClientPrefix {
 
 impl fmt::Display for ClientPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.len() == 128 { f.pad(&self.address().to_string()) } else { self.0.fmt(f) }
+        if self.bits() == 128 { f.pad(&self.address().to_string()) } else { self.0.fmt(f) }
     }
 }
 
@@ -138,7 +138,7 @@ impl Access {
         let named = named.chain(self.deny.iter().map(|it| (*it, false)));
         let all = ClientPrefix::ALL;
         let has_default = self.is_open() || self.allow.contains(&all) || self.deny.contains(&all);
-        let default = (!has_default).then(|| (all, self.allow.is_empty()));
+        let default = (!has_default).then_some((all, self.allow.is_empty()));
         named.chain(default)
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn uses(facts: &Facts<'_>) -> BTreeSet<u32> {
 }
 
 fn key(publication: u32, prefix: ClientPrefix) -> AccessPrefix {
-    let bits = AccessKey::PUBLICATION_BITS + u32::from(prefix.len());
+    let bits = AccessKey::PUBLICATION_BITS + u32::from(prefix.bits());
     (bits, AccessKey::new(publication, prefix.address().octets()))
 }
 
