@@ -14,14 +14,14 @@ const EVERY: Duration = Duration::from_millis(100);
 /// The session log and who reads it.
 pub(super) enum LogReader {
     /// Nobody yet: names of interfaces aren't known before the host was looked at.
-    Waiting(Option<SessionLog>),
+    Waiting(Option<Box<SessionLog>>),
     /// A thread, until the daemon ends.
     Running(JoinHandle<()>),
     /// Nobody any more.
     Ended,
 }
 
-fn read(mut log: SessionLog, events: &Events, stopping: &AtomicBool) {
+fn read(mut log: Box<SessionLog>, events: &Events, stopping: &AtomicBool) {
     loop {
         // What comes after the last look waits for the next daemon.
         let last = stopping.load(Ordering::Relaxed);

@@ -150,7 +150,7 @@ impl Engine {
             inner: Mutex::new(inner),
             sessions,
             events,
-            log: std::sync::Mutex::new(LogReader::Waiting(log)),
+            log: std::sync::Mutex::new(LogReader::Waiting(log.map(Box::new))),
             passing: Mutex::new(()),
             tally: std::sync::Mutex::default(),
             must_end: Notify::new(),

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -90,10 +90,7 @@ impl Writer {
                 taken += 1;
                 result = result.and_then(|()| self.append(&event));
                 if taken < WAITING as u64 {
-                    next = match events.try_recv() {
-                        Ok(event) => Some(event),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                    };
+                    next = events.try_recv().ok();
                 }
             }
             result = result.and_then(|()| match &mut self.open {
