@@ -338,6 +338,25 @@ impl<'a> Daemon<'a> {
         logs.map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
+    /// The process id.
+    ///
+    /// # Errors
+    /// When it isn't running.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.child.as_ref().context("the daemon isn't running")?.id())
+    }
+
+    /// How many entries a table has, as `publisherctl status` says.
+    ///
+    /// # Errors
+    /// When the daemon doesn't answer, or knows no such table.
+    pub fn used(&self, table: &str) -> Result<u64> {
+        let status = self.json(&["status"])?;
+        let tables = status["tables"].as_array().context("tables")?;
+        let found = tables.iter().find(|entry| entry["name"] == table);
+        found.and_then(|entry| entry["used"].as_u64()).with_context(|| format!("{table}: {status}"))
+    }
+
     /// The control socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("socket")

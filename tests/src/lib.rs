@@ -19,6 +19,7 @@ pub mod fetched;
 pub mod initramfs;
 pub mod interrupt;
 pub mod lab;
+pub mod load;
 pub mod mirror;
 pub mod netns;
 pub mod older;

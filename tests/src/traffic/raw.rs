@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::netns::Netns;
 use crate::shell;
@@ -73,6 +73,14 @@ impl Injector {
     /// When there is no such interface.
     pub fn open(ns: &Netns, interface: &str) -> Result<Self> {
         Ok(Self(open(ns, interface)?))
+    }
+
+    /// The same with a socket that hears nothing: beside heavy traffic, hearing all of it costs.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn open_for_sending(ns: &Netns, interface: &str) -> Result<Self> {
+        Ok(Self(open_filtered(ns, interface, 0, &[])?))
     }
 
     /// Sends one frame, exactly these bytes.
@@ -145,17 +153,31 @@ impl Drop for Capture {
 }
 
 fn open(ns: &Netns, interface: &str) -> Result<Socket> {
+    open_filtered(ns, interface, EVERY_ETHERTYPE, &[])
+}
+
+/// A socket that receives frames of one Ethertype (of none: 0) that `filter` lets through, and
+/// sends any.
+pub(crate) fn open_filtered(
+    ns: &Netns,
+    interface: &str,
+    ethertype: u16,
+    filter: &[SockFilter],
+) -> Result<Socket> {
     let index = ns.ifindex(interface)?;
     // Bound before it may receive: protocol 0 receives nothing, bind sets the real one.
     let socket = ns.run(|| Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))));
     let socket = socket.context("AF_PACKET socket")?;
+    if !filter.is_empty() {
+        socket.attach_filter(filter).context("filter of an AF_PACKET socket")?;
+    }
     // SAFETY: `try_init` gives zeroed storage that is large enough for every address type, and
     // the length that is set is that of the type written.
     let (_, address) = unsafe {
         SockAddr::try_init(|storage, length| {
             let address = libc::sockaddr_ll {
                 sll_family: libc::AF_PACKET as u16,
-                sll_protocol: EVERY_ETHERTYPE.to_be(),
+                sll_protocol: ethertype.to_be(),
                 sll_ifindex: index.cast_signed(),
                 ..zeroed()
             };
