@@ -1,0 +1,169 @@
+//! Floods from a million sources that don't exist: established transfers go on as if only the flood's
+//! sender were running, distant clients still get in, and no table of established sessions fills.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use publisher_tests::bench::statistics::{Ratio, median};
+use publisher_tests::case;
+use publisher_tests::drops::drops;
+use publisher_tests::load::flood::{Flood, Kind};
+use publisher_tests::load::flood_seconds;
+use publisher_tests::load::frame::To;
+use publisher_tests::load::patient::{self, Outcome, Plan};
+use publisher_tests::load::scene::Scene;
+use publisher_tests::load::sources::Sources;
+use publisher_tests::load::transfers::Transfers;
+use publisher_tests::topology::host;
+
+/// Transfers that go on during a flood.
+const TRANSFERS: usize = 200;
+/// Pairs of windows, without and with the flood.
+const PAIRS: u32 = 5;
+/// What is left of the throughput beside the flood's sender.
+const KEPT: f64 = 0.9;
+/// The part of the clients that get in.
+const ANSWERED: f64 = 0.99;
+/// The time between the SYN/ACK and the ACK of a client nearby, and of one far away.
+const DELAYS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(200)];
+/// Clients of each kind that begin in a second.
+const CLIENTS_PER_SECOND: f64 = 50.0;
+/// What passes before a window is measured.
+const SETTLE: Duration = Duration::from_millis(100);
+
+fn shown(delay: Duration, outcome: &Outcome) -> String {
+    let millis = |part: f64| {
+        let mut took: Vec<f64> =
+            outcome.took.iter().map(|took| took.as_secs_f64() * 1_000.0).collect();
+        took.sort_by(f64::total_cmp);
+        took.get((took.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN)
+    };
+    format!(
+        "{delay:?}: {} of {} answered, {} reset, {} sent their SYN again, median {:.0} ms, 99 % in {:.0} ms",
+        outcome.answered,
+        outcome.started,
+        outcome.reset,
+        outcome.syn_again,
+        millis(0.5),
+        millis(0.99),
+    )
+}
+
+/// One window beside a flood.
+struct Window {
+    /// Throughput of the transfers, in Gbit/s.
+    transfers: f64,
+    /// Frames of the flood that were sent, in millions per second.
+    sent: f64,
+    /// Frames of all kinds that the host has taken in, in millions per second.
+    taken: f64,
+}
+
+/// Frames of floods so far, so that no flood repeats a tuple of another one.
+type Sent = u64;
+
+impl Window {
+    fn measure(
+        scene: &Scene<'_>,
+        kind: Kind,
+        to: To,
+        transfers: &Transfers,
+        length: Duration,
+        first: &mut Sent,
+    ) -> Result<Self> {
+        let flood = Flood::start(scene.net.client(), "eth0", kind, to, Sources::FLOOD, *first)?;
+        std::thread::sleep(SETTLE);
+        let (start, sent, taken) = (Instant::now(), flood.sent(), scene.taken()?);
+        let gigabits = transfers.gigabits(&scene.hub, length);
+        let millions = |count: u64| count as f64 / 1e6 / start.elapsed().as_secs_f64();
+        let (sent, taken) = (millions(flood.sent() - sent), millions(scene.taken()? - taken));
+        *first += flood.end()?;
+        Ok(Self { transfers: gigabits, sent, taken })
+    }
+}
+
+fn flooded(kind: Kind) {
+    case::run(|case| {
+        let scene = Scene::new(case, "")?;
+        let client = scene.net.client();
+        let transfers = Transfers::start(client, host(8080), TRANSFERS)?;
+        let length = flood_seconds() / (4 * PAIRS);
+        std::thread::sleep(Duration::from_millis(500));
+        let before = transfers.gigabits(&scene.hub, 4 * length);
+        println!("{kind:?}: {TRANSFERS} transfers alone: {before:.2} Gbit/s");
+
+        let (mut first, mut alone, mut under) = (0, Vec::new(), Vec::new());
+        for _ in 0..PAIRS {
+            let elsewhere = scene.elsewhere();
+            alone.push(Window::measure(&scene, kind, elsewhere, &transfers, length, &mut first)?);
+            under.push(Window::measure(&scene, kind, scene.to, &transfers, length, &mut first)?);
+        }
+        let of = |windows: &[Window], pick: fn(&Window) -> f64| -> Vec<f64> {
+            windows.iter().map(pick).collect()
+        };
+        for (what, windows) in [("the flood elsewhere", &alone), ("the flood", &under)] {
+            println!(
+                "  beside {what}: {:.2} Gbit/s; {:.2} million frames/s sent, {:.2} taken in",
+                median(&of(windows, |window| window.transfers)),
+                median(&of(windows, |window| window.sent)),
+                median(&of(windows, |window| window.taken)),
+            );
+        }
+        let kept = Ratio::of(
+            &of(&under, |window| window.transfers),
+            &of(&alone, |window| window.transfers),
+        );
+        println!("  kept: {:.2}, 95 % of {:.2?}", kept.paired, kept.interval);
+
+        // Longer, without a break, and with the processors for itself: clients that come meanwhile.
+        transfers.go_gently();
+        let spread = flood_seconds() / 2;
+        let flood = Flood::start(client, "eth0", kind, scene.to, Sources::FLOOD, first)?;
+        std::thread::sleep(SETTLE);
+        let (start, sent, taken) = (Instant::now(), flood.sent(), scene.taken()?);
+        let plan = Plan {
+            delays: DELAYS,
+            count: (spread.as_secs_f64() * CLIENTS_PER_SECOND) as usize,
+            spread,
+            first: 0,
+        };
+        let outcomes = patient::run(client, "eth0", scene.to, &plan)?;
+        let millions = |count: u64| count as f64 / 1e6 / start.elapsed().as_secs_f64();
+        println!(
+            "  then {:.2} million frames/s sent, {:.2} taken in",
+            millions(flood.sent() - sent),
+            millions(scene.taken()? - taken),
+        );
+        let established = scene.daemon.used("established")?;
+        first += flood.end()?;
+        for (delay, outcome) in DELAYS.iter().zip(&outcomes) {
+            println!("  clients {}", shown(*delay, outcome));
+        }
+        println!("  {first} frames in all, {established} sessions established");
+        println!("  drops: {:?}", drops(&scene.daemon)?);
+
+        transfers.all_go_on(&scene.hub)?;
+        let most = TRANSFERS + outcomes.iter().map(|outcome| outcome.started).sum::<usize>();
+        ensure!(established <= most as u64, "{established} sessions, {most} of them real");
+        for (delay, outcome) in DELAYS.iter().zip(&outcomes) {
+            ensure!(outcome.rate() >= ANSWERED, "clients {}", shown(*delay, outcome));
+        }
+        ensure!(kept.paired >= KEPT, "transfers keep {:.2} of their throughput", kept.paired);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_flood_of_syns() {
+    flooded(Kind::Syn);
+}
+
+#[test]
+fn a_flood_of_syns_and_guessed_acks() {
+    flooded(Kind::SynAck);
+}
+
+#[test]
+fn a_flood_of_datagrams() {
+    flooded(Kind::Udp);
+}
