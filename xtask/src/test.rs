@@ -17,6 +17,8 @@ const UNIT: [&str; 3] = ["publisher-common", "publisher", "xtask"];
 const END_TO_END: &str = "publisher-tests";
 /// Tells the end-to-end tests to do the long runs too.
 const FULL: &str = "PUBLISHER_TEST_FULL";
+/// How long a flood lasts then, in seconds; otherwise the tests know.
+const FULL_FLOOD: (&str, &str) = ("PUBLISHER_FLOOD_SECONDS", "60");
 
 /// What the run has come to so far.
 #[derive(Default)]
@@ -69,7 +71,7 @@ fn cargo_test(full: bool) -> Command {
     let mut command = run::cargo();
     command.args(["test", "--release", "--no-fail-fast"]).envs(setup::environment());
     if full {
-        command.env(FULL, "1");
+        command.env(FULL, "1").env(FULL_FLOOD.0, FULL_FLOOD.1);
     }
     command
 }
