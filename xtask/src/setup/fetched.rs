@@ -25,7 +25,7 @@ pub struct Tree {
     parts: &'static [(&'static str, &'static [&'static str])],
 }
 
-pub const TREES: [Tree; 4] = [
+pub const TREES: [Tree; 5] = [
     Tree {
         dir: "docker-20.10",
         variable: "PUBLISHER_DOCKER_20_10",
@@ -54,6 +54,14 @@ pub const TREES: [Tree; 4] = [
         what: "kernel 6.1",
         version: "6.1.",
         parts: &[("bookworm", &["linux-image-cloud-amd64"])],
+    },
+    Tree {
+        dir: "fail2ban-1.0",
+        variable: "PUBLISHER_FAIL2BAN",
+        what: "fail2ban 1.0",
+        version: "1.0.",
+        // Debian 12's own Python runs it. Installed, it would start and watch the machine's logs.
+        parts: &[("bookworm", &["fail2ban"])],
     },
 ];
 

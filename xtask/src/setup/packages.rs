@@ -22,7 +22,7 @@ const BPF: [&str; 7] = [
 
 /// What the demo, the tests and the benchmark run. The libraries are those of the Docker engines, which are
 /// unpacked and not installed.
-const TOOLS: [&str; 15] = [
+const TOOLS: [&str; 16] = [
     "bpftool",
     "busybox-static",
     "ethtool",
@@ -36,6 +36,7 @@ const TOOLS: [&str; 15] = [
     "libsystemd0",
     "nftables",
     "procps",
+    "python3",
     "qemu-system-x86",
     "util-linux",
 ];
