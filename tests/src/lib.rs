@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod docker;
 pub mod docker_proxy;
 pub mod drops;
+pub mod fail2ban;
 pub mod fetched;
 pub mod initramfs;
 pub mod interrupt;
