@@ -34,11 +34,20 @@ pub fn resident(pid: u32) -> Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// Kernel memory of all BPF maps that a process holds, in bytes.
+/// A BPF map that a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Map {
+    /// How many entries it can have.
+    pub capacity: u64,
+    /// Kernel memory in bytes.
+    pub bytes: u64,
+}
+
+/// All BPF maps that a process holds.
 ///
 /// # Errors
 /// When there is no such process.
-pub fn map_memory(pid: u32) -> Result<u64> {
+pub fn maps(pid: u32) -> Result<Vec<Map>> {
     let mut maps = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("fdinfo")? {
         // It may have been closed meanwhile.
@@ -47,9 +56,11 @@ pub fn map_memory(pid: u32) -> Result<u64> {
             let line = info.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim().parse().ok()
         };
-        if let (Some(id), Some(bytes)) = (field("map_id:"), field("memlock:")) {
-            maps.insert(id, bytes);
+        if let (Some(id), Some(capacity), Some(bytes)) =
+            (field("map_id:"), field("max_entries:"), field("memlock:"))
+        {
+            maps.insert(id, Map { capacity, bytes });
         }
     }
-    Ok(maps.values().sum())
+    Ok(maps.into_values().collect())
 }
