@@ -96,11 +96,9 @@ fn filled(sessions: u64) {
         // The tables whose size follows the capacity: sessions in both directions, and aliases.
         let growing = bytes(&|map| map.capacity == sessions);
         println!(
-            "  {:.0} bytes of map for each session, all maps {:.0} MiB; daemon {:.1} MiB, with an empty table {:.1} MiB",
+            "  {:.0} bytes of map for each session, all maps {:.0} MiB",
             growing / sessions as f64,
             bytes(&|_| true) / KIBIBYTE / KIBIBYTE,
-            accounts::resident(pid)? as f64 / KIBIBYTE / KIBIBYTE,
-            accounts::resident(empty.daemon.pid()?)? as f64 / KIBIBYTE / KIBIBYTE,
         );
 
         let idle = Duration::from_secs(if is_full() { 60 } else { 15 });
@@ -111,6 +109,12 @@ fn filled(sessions: u64) {
         println!(
             "  idle for {idle:?}: the daemon takes {spent:?}, {:.2} % of a processor",
             busy * 100.0
+        );
+
+        println!(
+            "  the daemon's memory was at most {:.1} MiB, with an empty table {:.1} MiB",
+            accounts::most_resident(pid)? as f64 / KIBIBYTE / KIBIBYTE,
+            accounts::most_resident(empty.daemon.pid()?)? as f64 / KIBIBYTE / KIBIBYTE,
         );
 
         let kept = compared(&mut streams)?;

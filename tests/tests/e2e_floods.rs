@@ -19,7 +19,7 @@ use publisher_tests::topology::host;
 /// Transfers that go on during a flood.
 const TRANSFERS: usize = 200;
 /// Pairs of windows, without and with the flood.
-const PAIRS: u32 = 5;
+const PAIRS: u32 = 7;
 /// What is left of the throughput beside the flood's sender.
 const KEPT: f64 = 0.9;
 /// The part of the clients that get in.
@@ -87,7 +87,7 @@ fn flooded(kind: Kind) {
         let scene = Scene::new(case, "")?;
         let client = scene.net.client();
         let transfers = Transfers::start(client, host(8080), TRANSFERS)?;
-        let length = flood_seconds() / (4 * PAIRS);
+        let length = flood_seconds() / (2 * PAIRS + 4);
         std::thread::sleep(Duration::from_millis(500));
         let before = transfers.gigabits(&scene.hub, 4 * length);
         println!("{kind:?}: {TRANSFERS} transfers alone: {before:.2} Gbit/s");

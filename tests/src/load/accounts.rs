@@ -23,14 +23,14 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_secs_f64(total as f64 / TICKS))
 }
 
-/// Resident memory of a process in bytes.
+/// The most resident memory that a process has had so far, in bytes.
 ///
 /// # Errors
 /// When there is no such process.
-pub fn resident(pid: u32) -> Result<u64> {
+pub fn most_resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("VmHWM")?;
     Ok(kibibytes * 1024)
 }
 

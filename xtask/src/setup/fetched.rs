@@ -1,4 +1,4 @@
-//! What the tests need of other Debian suites: two Docker engines and two old kernels, unpacked into the cache.
+//! What the tests need and the machine must not run by itself: two Docker engines, two old kernels and fail2ban, unpacked into the cache.
 
 use std::env;
 use std::ffi::OsString;
