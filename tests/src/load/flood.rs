@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -25,6 +26,22 @@ pub enum Kind {
     Udp,
 }
 
+/// A flood.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// What it is made of.
+    pub kind: Kind,
+    /// Where it goes.
+    pub to: To,
+    /// Who it is from.
+    pub sources: Sources,
+    /// The number of its first frame: floods that go on from where another one ended repeat none of
+    /// its tuples.
+    pub first: u64,
+    /// How many frames in a second; without it, as many as one thread can send.
+    pub per_second: Option<f64>,
+}
+
 /// A running flood; dropping it ends it.
 #[derive(Debug)]
 pub struct Flood {
@@ -34,19 +51,12 @@ pub struct Flood {
 }
 
 impl Flood {
-    /// Starts to flood out of `interface`. `first` is the number of its first frame: floods that go
-    /// on from where another one ended repeat none of its tuples.
+    /// Starts to flood out of `interface` in `ns`.
     ///
     /// # Errors
     /// When there is no such interface.
-    pub fn start(
-        ns: &Netns,
-        interface: &str,
-        kind: Kind,
-        to: To,
-        sources: Sources,
-        first: u64,
-    ) -> Result<Self> {
+    pub fn start(ns: &Netns, interface: &str, plan: Plan) -> Result<Self> {
+        let Plan { kind, to, sources, first, per_second } = plan;
         let mut sender = Sender::open(ns, interface)?;
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
@@ -54,6 +64,7 @@ impl Flood {
         let thread = std::thread::spawn(move || {
             let (syn, ack, udp) = (Template::syn(&to), Template::ack(&to), Template::udp(&to));
             let mut number = first;
+            let start = Instant::now();
             while !ended.load(Ordering::Relaxed) {
                 let vary = vary(&sources, number);
                 let mut accepted = match kind {
@@ -68,7 +79,11 @@ impl Flood {
                     vary.number = u64::from(sequence) << 32 | u64::from(guess);
                     accepted += sender.push(|room| ack.write(&vary, room))?;
                 }
-                count.fetch_add(accepted as u64, Ordering::Relaxed);
+                let sent = count.fetch_add(accepted as u64, Ordering::Relaxed);
+                if let Some(rate) = per_second.filter(|_| accepted > 0) {
+                    let due = Duration::from_secs_f64(sent as f64 / rate);
+                    std::thread::sleep(due.saturating_sub(start.elapsed()));
+                }
                 number += 1;
             }
             Ok(())
