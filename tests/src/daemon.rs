@@ -21,6 +21,9 @@ const READY: Duration = Duration::from_secs(10);
 /// How long it may take to end.
 const LONGEST_END: Duration = Duration::from_secs(10);
 
+/// How long it may be at its tables.
+const LONGEST_SWEEP: Duration = Duration::from_secs(30);
+
 /// What a program answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -346,15 +349,23 @@ impl<'a> Daemon<'a> {
         Ok(self.child.as_ref().context("the daemon isn't running")?.id())
     }
 
-    /// How many entries a table has, as `publisherctl status` says.
+    /// How many entries a table has, as `publisherctl status` says. Waits for a daemon that says
+    /// nothing about its tables because it is at them.
     ///
     /// # Errors
-    /// When the daemon doesn't answer, or knows no such table.
+    /// When the daemon doesn't answer, or says nothing about such a table for 30 s.
     pub fn used(&self, table: &str) -> Result<u64> {
-        let status = self.json(&["status"])?;
-        let tables = status["tables"].as_array().context("tables")?;
-        let found = tables.iter().find(|entry| entry["name"] == table);
-        found.and_then(|entry| entry["used"].as_u64()).with_context(|| format!("{table}: {status}"))
+        let end = Instant::now() + LONGEST_SWEEP;
+        loop {
+            let status = self.json(&["status"])?;
+            let tables = status["tables"].as_array().context("tables")?;
+            let found = tables.iter().find(|entry| entry["name"] == table);
+            if let Some(used) = found.and_then(|entry| entry["used"].as_u64()) {
+                return Ok(used);
+            }
+            ensure!(Instant::now() < end, "nothing about {table}: {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The control socket.

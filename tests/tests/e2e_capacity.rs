@@ -81,12 +81,12 @@ fn filled(sessions: u64) {
         let mut opener = Opener::new(full.net.client(), "eth0", &full.to)?;
         let opened = opener.open(0..wanted)?;
         let seconds = start.elapsed().as_secs_f64();
-        let used = full.daemon.used("established")?;
         println!(
-            "{sessions} sessions: {opened} opened in {seconds:.1} s, {:.0} per second; {used} in the table; drops {:?}",
+            "{sessions} sessions: {opened} opened in {seconds:.1} s, {:.0} per second",
             opened as f64 / seconds,
-            drops(&full.daemon)?,
         );
+        let used = full.daemon.used("established")?;
+        println!("  {used} in the table; drops {:?}", drops(&full.daemon)?);
 
         let pid = full.daemon.pid()?;
         let maps = accounts::maps(pid)?;
