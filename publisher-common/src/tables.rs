@@ -51,6 +51,9 @@ pub trait Tables {
     /// New sessions of a publication and a /64.
     fn rate(&mut self, key: &RateKey) -> Option<&mut Window>;
 
+    /// When a flow of this slot was last seen at another tuple than its first candidate.
+    fn displaced(&mut self, slot: u32) -> Option<&mut u32>;
+
     /// A datagram of which fragments have come.
     fn datagram(&mut self, way: Way, key: &FragmentKey) -> Option<&mut Datagram>;
 

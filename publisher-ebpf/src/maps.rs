@@ -70,6 +70,8 @@ static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::S
 #[map]
 static RATES: LruHashMap<RateKey, Window> = LruHashMap::with_max_entries(layout::RATES, 0);
 #[map]
+static DISPLACED: Array<u32> = Array::with_max_entries(layout::DISPLACED_SLOTS, 0);
+#[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENT_BYTES, 0);
 #[map]
 static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -285,6 +287,11 @@ impl Tables for Kernel<'_> {
     #[inline(always)]
     fn rate(&mut self, key: &RateKey) -> Option<&mut Window> {
         shared(RATES.get_ptr_mut(key))
+    }
+
+    #[inline(always)]
+    fn displaced(&mut self, slot: u32) -> Option<&mut u32> {
+        shared(DISPLACED.get_ptr_mut(slot))
     }
 
     #[inline(always)]

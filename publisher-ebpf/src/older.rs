@@ -13,6 +13,7 @@ use aya_ebpf::{
 use publisher_common::layout::{
     Forward, ForwardKey, ReplyKey, Reverse, config_flags,
     older::{OldForward, OldReverse, OldTransient},
+    session_flags,
 };
 
 // One entry each where there is nothing to take over: the loader puts the older tables in their place.
@@ -71,6 +72,14 @@ fn adopt(flow: &ForwardKey, reply: &ReplyKey) {
         && FORWARD.insert(flow, &forward.entry, flags).is_err()
     {
         let _ = REVERSE.remove(reply);
+        return;
+    }
+    // It may be anywhere: the older layout didn't say.
+    if let Some(entry) = shared(FORWARD.get_ptr_mut(flow)) {
+        entry.session.flags |= session_flags::DISPLACED;
+    }
+    if let Some(entry) = shared(REVERSE.get_ptr_mut(reply)) {
+        entry.session.flags |= session_flags::DISPLACED;
     }
 }
 

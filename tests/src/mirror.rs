@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, Map, MapData, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use publisher::datapath::{Capacities, Datapath, Hook};
 use publisher_common::decide::{Stop, to_container};
 use publisher_common::layout::{
@@ -101,6 +101,7 @@ pub struct Mirror {
     uses: Table<u32, Use>,
     sources: Table<SourceKey, Source>,
     rates: Table<RateKey, Window>,
+    displaced: Array<MapData, u32>,
     events: RingBuf<MapData>,
     /// The native side.
     pub native: MemoryTables,
@@ -162,6 +163,7 @@ impl Mirror {
             uses: pin(names::USES)?.try_into()?,
             sources: pin(names::SOURCES)?.try_into()?,
             rates: pin(names::RATES)?.try_into()?,
+            displaced: pin(names::DISPLACED)?.try_into()?,
             events: pin(names::EVENTS)?.try_into()?,
             empty: native.clone(),
             native,
@@ -294,6 +296,10 @@ impl Mirror {
         same(names::USES, &self.uses, &self.native.uses)?;
         same(names::SOURCES, &self.sources, &self.native.sources)?;
         same(names::RATES, &self.rates, &self.native.rates)?;
+        for (slot, expected) in &self.native.displaced {
+            let found = self.displaced.get(slot, 0)?;
+            ensure!(found == *expected, "slot {slot}: {found}, not {expected}");
+        }
         let logged = self.logged()?;
         let expected = std::mem::take(&mut self.native.records);
         ensure!(logged == expected, "the session log\nkernel {logged:?}\ncore {expected:?}");
@@ -331,6 +337,9 @@ impl Mirror {
         clear(&mut self.rates)?;
         for (number, value) in &self.empty.uses {
             self.uses.insert(number, value, 0)?;
+        }
+        for slot in self.native.displaced.keys() {
+            self.displaced.set(*slot, 0, 0)?;
         }
         self.logged()?;
         self.native = self.empty.clone();

@@ -13,6 +13,7 @@ use publisher_tests::load::patient::{self, Outcome, Plan};
 use publisher_tests::load::scene::Scene;
 use publisher_tests::load::sources::Sources;
 use publisher_tests::load::transfers::Transfers;
+use publisher_tests::shell;
 use publisher_tests::topology::host;
 
 /// Transfers that go on during a flood.
@@ -157,8 +158,13 @@ fn flooded(kind: Kind) {
         println!("  drops: {:?}", drops(&scene.daemon)?);
 
         transfers.all_go_on(&scene.hub)?;
-        let most = TRANSFERS + outcomes.iter().map(|outcome| outcome.started).sum::<usize>();
-        ensure!(established <= most as u64, "{established} sessions, {most} of them real");
+        // The clients have gone by now; nothing but the transfers may be left.
+        let mut left = established;
+        let settled = shell::wait_until(Duration::from_secs(5), || {
+            left = scene.daemon.used("established").unwrap_or(left);
+            left == TRANSFERS as u64
+        });
+        ensure!(settled, "{left} sessions, {TRANSFERS} of them real");
         for (delay, outcome) in DELAYS.iter().zip(&outcomes) {
             ensure!(outcome.rate() >= ANSWERED, "clients {}", shown(*delay, outcome));
         }

@@ -4,7 +4,7 @@
 //! short connections can't fill the tables even while no daemon runs.
 
 use super::state::{Side, Signal, step};
-use super::{Workspace, access};
+use super::{Workspace, access, open};
 use crate::layout::{Class, State, Usage, record_kind, session_flags};
 use crate::tables::Tables;
 
@@ -72,7 +72,11 @@ fn move_to<T: Tables>(state: State, kind: u8, work: &mut Workspace, tables: &mut
     transient.received = entry.usage;
     transient.session.state = state;
     tables.remove_transient(Class::Closing, reply);
+    let is_displaced = transient.session.flags & session_flags::DISPLACED != 0;
     if tables.insert_transient(Class::Closing, reply, transient) {
+        if is_displaced {
+            open::displace(work, tables);
+        }
         remove(kind, work, tables);
     }
 }

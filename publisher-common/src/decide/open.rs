@@ -5,8 +5,8 @@ use super::to_container::{Route, check};
 use super::{Decision, Stop, Workspace, access, close, establish};
 use crate::alias::{CANDIDATES, Candidate, Candidates, NEIGHBOURS, OWN};
 use crate::layout::{
-    Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Usage, address_scope,
-    link_flags, record_kind, session_flags, source_mode, uplink_flags,
+    Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Timeouts, Usage,
+    address_scope, link_flags, record_kind, session_flags, source_mode, uplink_flags,
 };
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -62,6 +62,9 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     }
     let opens = work.transport.opens();
     let found = find(opens, work, tables);
+    if found.is_some() {
+        note_place(work, tables);
+    }
     // A new connection on the tuple of one that has ended (rule S13).
     let again = opens && found == Some(Class::Closing);
     if found.is_none() || again {
@@ -119,10 +122,11 @@ pub(super) fn set_candidates<T: Tables>(
 /// `work.reply`.
 #[inline(always)]
 fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<Class> {
-    // A session is found where it was put. One that is being opened is put at the first candidate,
-    // nearly always: its SYN need not look further before it takes that.
-    let depth = if opens { 1 } else { CANDIDATES };
+    // A session is found where it was put: nearly always at the first candidate. A SYN need not look
+    // further before it takes that, and others only if a flow of their slot was put elsewhere.
+    let depth = if opens || !may_be_displaced(work, tables) { 1 } else { CANDIDATES };
     for index in 0..depth {
+        work.candidate = index;
         work.reply = candidate_key(work, index);
         if is_at(Class::HalfOpen, work, tables) {
             return Some(Class::HalfOpen);
@@ -132,6 +136,34 @@ fn find<T: Tables>(opens: bool, work: &mut Workspace, tables: &mut T) -> Option<
         }
     }
     None
+}
+
+/// Whether a session of the flow's slot that isn't established may be at another tuple than its first
+/// candidate.
+#[inline(never)]
+fn may_be_displaced<T: Tables>(work: &Workspace, tables: &mut T) -> bool {
+    let Some(config) = tables.config() else { return false };
+    let Timeouts { udp, tcp_transitory, .. } = config.timeouts;
+    let longest = if udp > tcp_transitory { udp } else { tcp_transitory };
+    let seen = tables.displaced(work.flow.slot()).map_or(0, |seen| *seen);
+    work.arrival.now.wrapping_sub(seen) <= longest
+}
+
+/// Notes it if the session was found, or is put, at another tuple than its first candidate.
+#[inline(never)]
+fn note_place<T: Tables>(work: &Workspace, tables: &mut T) {
+    if work.candidate != 0 {
+        displace(work, tables);
+    }
+}
+
+/// Notes that the session of `work.flow`, which isn't established, is at another tuple than its first
+/// candidate.
+#[inline(always)]
+pub(super) fn displace<T: Tables>(work: &Workspace, tables: &mut T) {
+    if let Some(seen) = tables.displaced(work.flow.slot()) {
+        *seen = work.arrival.now;
+    }
 }
 
 /// Whether the client's session is `work.reply` of this class. A function of its own for the verifier,
@@ -169,7 +201,9 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     work.route = Route { link: index, number: 0 };
     access::look(work, tables);
     work.may_bind = access::may_bind(work, tables);
-    match search(work, tables) {
+    let place = search(work, tables);
+    note_place(work, tables);
+    match place {
         Place::Own => Ok(()),
         Place::New => {
             access::count_opened(work, tables);
@@ -186,6 +220,9 @@ fn search<T: Tables>(work: &mut Workspace, tables: &mut T) -> Place {
     for candidate in 0..CANDIDATES {
         work.reply = candidate_key(work, candidate);
         work.candidate = candidate;
+        if candidate == 1 {
+            work.transient.session.flags |= session_flags::DISPLACED;
+        }
         let place = take(work, tables);
         if place != Place::Taken {
             return place;

@@ -56,7 +56,7 @@ pub struct Workspace {
     pub(super) publication: Publication,
     /// What it may be given.
     pub(super) candidates: Candidates,
-    /// Which of these is looked at.
+    /// Which of these is looked at, or was found or taken.
     pub(super) candidate: u32,
     /// Whether the client may open a session.
     pub(super) may_open: bool,

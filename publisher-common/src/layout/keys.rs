@@ -67,6 +67,18 @@ impl ForwardKey {
         equal(&self.client, client) && self.scope == scope
     }
 
+    /// The flow's slot in [`super::names::DISPLACED`]. Any mix of its bits will do.
+    #[inline(always)]
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        let [.., a, b, c, d] = self.client;
+        let ([e, f], [g, h]) = (self.client_port, self.host_port);
+        let client = u32::from_ne_bytes([a, b, c, d]);
+        let ports = u32::from_ne_bytes([e, f, g, h]);
+        let mixed = (client ^ ports.rotate_left(7)).wrapping_mul(0x9e37_79b1);
+        mixed >> (32 - super::DISPLACED_SLOTS.ilog2())
+    }
+
     /// Whether both are the same flow. Unlike `==` this compiles to a few wide comparisons for
     /// the BPF target.
     #[inline(always)]

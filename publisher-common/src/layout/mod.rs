@@ -54,6 +54,8 @@ pub const CLOSING: u32 = 65_536;
 pub const RULES: u32 = 131_072;
 /// Publications and /64s of which new sessions are counted at once.
 pub const RATES: u32 = 65_536;
+/// Slots that say which flows may have another tuple than their first candidate; a power of 2.
+pub const DISPLACED_SLOTS: u32 = 65_536;
 /// Bytes of the session log that wait for the daemon.
 pub const EVENT_BYTES: u32 = 4 << 20;
 /// Datagrams in fragments that are kept track of at once, in each direction.
@@ -97,13 +99,17 @@ pub mod names {
     pub const SOURCES: &str = "SOURCES";
     /// LRU hash of [`super::RateKey`] to [`super::Window`].
     pub const RATES: &str = "RATES";
+    /// Array of the seconds of the monotonic clock at which a flow of each slot
+    /// ([`super::ForwardKey::slot`]) was last seen, half-open or closing, at another tuple than its first
+    /// candidate.
+    pub const DISPLACED: &str = "DISPLACED";
     /// Ring buffer of [`super::Record`].
     pub const EVENTS: &str = "EVENTS";
     /// Per-CPU array of one counter: records that found no room.
     pub const EVENTS_LOST: &str = "EVENTS_LOST";
 
     /// All of them.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         CONFIG,
         PORTS,
         LOCALS,
@@ -122,6 +128,7 @@ pub mod names {
         USES,
         SOURCES,
         RATES,
+        DISPLACED,
         EVENTS,
         EVENTS_LOST,
     ];

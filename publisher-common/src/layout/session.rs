@@ -68,6 +68,8 @@ pub mod session_flags {
     pub const CLIENT_FIN: u8 = 1 << 2;
     /// The container has sent a FIN.
     pub const CONTAINER_FIN: u8 = 1 << 3;
+    /// The session's tuple isn't the first candidate of its flow (see `alias`).
+    pub const DISPLACED: u8 = 1 << 4;
 }
 
 /// A numbered object and which one of those that had the number in turn.

@@ -36,6 +36,8 @@ pub struct MemoryTables {
     pub sources: HashMap<SourceKey, Source>,
     /// See [`Tables::rate`].
     pub rates: HashMap<RateKey, Window>,
+    /// See [`Tables::displaced`].
+    pub displaced: HashMap<u32, u32>,
     /// The session log.
     pub records: Vec<Record>,
     /// Flows of the host's own sockets.
@@ -186,6 +188,10 @@ impl Tables for MemoryTables {
 
     fn rate(&mut self, key: &RateKey) -> Option<&mut Window> {
         self.rates.get_mut(key)
+    }
+
+    fn displaced(&mut self, slot: u32) -> Option<&mut u32> {
+        Some(self.displaced.entry(slot).or_default())
     }
 
     fn insert_source(&mut self, key: &SourceKey, value: &Source) -> bool {

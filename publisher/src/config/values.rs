@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Timers;
 use crate::model::{PortRange, SpecError, interface_name, quoted};
 
-/// A network that aliases are taken from: unicast, /8 to /28, without host bits.
+/// A network that aliases are taken from: unicast, /8 to /29, without host bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AliasPool(Ipv4Net);
@@ -44,8 +44,8 @@ impl FromStr for AliasPool {
         if net.trunc() != net {
             return Err(format!("alias pool {net} has host bits: did you mean {}?", net.trunc()));
         }
-        if !(8..=28).contains(&net.prefix_len()) {
-            return Err(format!("alias pool {net} must be a /8 to a /28"));
+        if !(8..=29).contains(&net.prefix_len()) {
+            return Err(format!("alias pool {net} must be a /8 to a /29"));
         }
         // A pool of at most a /8 can only lie in one of these whole, or not at all.
         let first: Ipv4Addr = net.network();

@@ -11,7 +11,7 @@ use super::hash::Write;
 use super::pace::Pace;
 use super::sessions::{Entry, Sessions, age, is_over, unreadable};
 use publisher_common::layout::{
-    Class, Forward, ForwardKey, Reverse, Session, State, Timeouts, Transient, names,
+    Class, Forward, ForwardKey, Reverse, Session, State, Timeouts, Transient, names, session_flags,
 };
 use publisher_common::wire::protocol;
 
@@ -179,6 +179,10 @@ impl Sessions {
                 maps.closing.remove(reply);
             }
             return false;
+        }
+        if forward.session.flags & session_flags::DISPLACED != 0 {
+            // Where the datapath has to look for it now. The slot is there, so nothing can fail.
+            let _ = maps.displaced.insert(&key.slot(), &now, Write::Any);
         }
         maps.forward.remove(key);
         maps.reverse.remove(reply);

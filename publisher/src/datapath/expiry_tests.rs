@@ -113,12 +113,14 @@ fn cpu_time() -> std::time::Duration {
     std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Not a test of anything but speed: `cargo test --release -p publisher a_million -- --ignored --nocapture`.
+/// A look at each session may take 600 ns, if a million of them are to take 1 % of a core once a minute. Shared
+/// machines and debug builds have this many times that.
+const SLOWEST: u128 = 6_000;
+
 #[test]
-#[ignore = "takes a minute, and a million sessions take half a gigabyte"]
-fn a_million_sessions_cost_less_than_a_hundredth_of_a_core() {
-    const SESSIONS: u32 = 1_000_000;
-    let sessions = maps(1 << 20);
+fn a_pass_costs_little() {
+    const SESSIONS: u32 = 50_000;
+    let sessions = maps(1 << 16);
     for n in 0..SESSIONS {
         sessions.put(n, TCP, [NOW, NOW]);
     }
@@ -141,9 +143,7 @@ fn a_million_sessions_cost_less_than_a_hundredth_of_a_core() {
         assert_eq!(seen.established, u64::from(SESSIONS));
         let each = (cpu_time() - worked) / SESSIONS;
         println!("{name} pass: {:?}, {each:?} of work for each session", since.elapsed());
-        if !thorough {
-            assert!(each.as_nanos() < 600, "more than 1 % of a core, once a minute");
-        }
+        assert!(thorough || each.as_nanos() < SLOWEST, "{each:?} for each session");
     }
     let since = std::time::Instant::now();
     let mut last = SESSIONS;

@@ -115,6 +115,9 @@ impl MapShape {
                 let (key, value) = (size_of::<RateKey>(), size_of::<Window>());
                 shape(MapType::LruHash, key, value, 0, layout::RATES)
             }
+            names::DISPLACED => {
+                shape(MapType::Array, index, size_of::<u32>(), 0, layout::DISPLACED_SLOTS)
+            }
             names::EVENTS_LOST => shape(MapType::PerCpuArray, index, size_of::<u64>(), 0, 1),
             // The session log.
             _ => shape(MapType::RingBuf, 0, 0, 0, layout::EVENT_BYTES),

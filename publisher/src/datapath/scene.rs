@@ -3,7 +3,8 @@
 use super::hash::{Write, tests::create};
 use super::sessions::{Maps, Sessions};
 use publisher_common::layout::{
-    Forward, ForwardKey, Handle, ReplyKey, Reverse, Session, State, Timeouts, Usage,
+    DISPLACED_SLOTS, Forward, ForwardKey, Handle, ReplyKey, Reverse, Session, State, Timeouts,
+    Usage,
 };
 use publisher_common::wire::protocol::{TCP, UDP};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(super) fn maps(capacity: u32) -> Sessions {
         aliases: create(1, capacity),
         uses: create(1, 1_024),
         sources: create(1, capacity),
+        displaced: create(2, DISPLACED_SLOTS),
     }))
 }
 

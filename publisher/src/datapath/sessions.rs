@@ -23,6 +23,8 @@ pub(super) struct Maps {
     pub(super) aliases: Hash<[u8; 4], Alias>,
     pub(super) uses: Hash<u32, Use>,
     pub(super) sources: Hash<SourceKey, Source>,
+    /// An array, which has the same commands.
+    pub(super) displaced: Hash<u32, u32>,
 }
 
 /// A session, both directions.

@@ -95,6 +95,7 @@ impl Tables {
                 aliases: hash(names::ALIASES, &mut take)?,
                 uses: hash(names::USES, &mut take)?,
                 sources: hash(names::SOURCES, &mut take)?,
+                displaced: hash(names::DISPLACED, &mut take)?,
             })),
             log: Some(SessionLog::new(typed!(names::EVENTS), typed!(names::EVENTS_LOST))),
             capacities,
@@ -228,9 +229,9 @@ impl Tables {
         self.log.take()
     }
 
-    /// How full the tables are: those of sessions and aliases as last counted, in `seen` and `aliases`.
+    /// How full the tables are: those of half-open and closing sessions as last counted, in `seen`.
     #[must_use]
-    pub fn usage(&self, seen: &Seen, aliases: u64) -> Vec<TableUse> {
+    pub fn usage(&self, seen: &Seen) -> Vec<TableUse> {
         let maps = &self.sessions.0;
         let table = |name, map, used: u64, memory: u64| TableUse {
             name,
@@ -239,6 +240,9 @@ impl Tables {
             memory,
         };
         let uses = self.sessions.uses().map_or(0, |uses| uses.values().sum());
+        let mut aliases = 0;
+        // What was counted before an error is better than nothing.
+        let _ = maps.aliases.for_each(|_, _| aliases += 1);
         let established = maps.forward.memory() + maps.reverse.memory();
         vec![
             table("established", names::FORWARD, uses, established),
@@ -257,7 +261,7 @@ fn hash<K: aya::Pod, V: aya::Pod>(
     take: &mut impl FnMut(&'static str) -> Result<Map, DatapathError>,
 ) -> Result<Hash<K, V>, DatapathError> {
     let map = take(name)?;
-    let (Map::HashMap(data) | Map::LruHashMap(data)) = &map else {
+    let (Map::HashMap(data) | Map::LruHashMap(data) | Map::Array(data)) = &map else {
         return Err(DatapathError::Missing(format!("hash map {name}")));
     };
     let info = data.info().map_err(failed(name))?;

@@ -19,9 +19,10 @@ use aya::maps::{
 };
 use publisher_common::layout::older::{self, OldConfig, OldForward, OldReverse, OldTransient};
 use publisher_common::layout::{
-    Alias, ForwardKey, Link, LocalKey, PORT_WORDS, Publication, PublicationKey, ReplyKey, Uplink,
-    config_flags, names,
+    Alias, DISPLACED_SLOTS, ForwardKey, Link, LocalKey, PORT_WORDS, Publication, PublicationKey,
+    ReplyKey, Uplink, config_flags, names, session_flags,
 };
+use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::mem::size_of;
 use std::path::PathBuf;
@@ -113,6 +114,7 @@ impl Older {
         let mut config = tables.config()?;
         config.flags |= config_flags::ADOPTING;
         tables.set_config(&config)?;
+        Self::displace_all(tables)?;
         self.copy_others(tables).map(drop)
     }
 
@@ -198,8 +200,11 @@ impl Older {
             if knows_transient(&maps, &reply) {
                 continue;
             }
-            if maps.reverse.insert(&reply, &other.entry, Write::New).is_ok() {
-                if maps.forward.insert(&flow, &old.entry, Write::New).is_err() {
+            let (mut here, mut there) = (old.entry, other.entry);
+            here.session.flags |= session_flags::DISPLACED;
+            there.session.flags |= session_flags::DISPLACED;
+            if maps.reverse.insert(&reply, &there, Write::New).is_ok() {
+                if maps.forward.insert(&flow, &here, Write::New).is_err() {
                     maps.reverse.remove(&reply);
                 } else {
                     copied += 1;
@@ -207,6 +212,16 @@ impl Older {
             }
         }
         Ok(copied)
+    }
+
+    /// Has the datapath look for every flow at each of its tuples: the older layout doesn't say where it is.
+    fn displace_all(tables: &Tables) -> Result<(), DatapathError> {
+        let maps = tables.sessions().0;
+        let now = clock_gettime(ClockId::Monotonic).tv_sec as u32;
+        for slot in 0..DISPLACED_SLOTS {
+            maps.displaced.insert(&slot, &now, Write::Any).map_err(unreadable(names::DISPLACED))?;
+        }
+        Ok(())
     }
 
     /// Sessions that aren't established. Again after the programs have been replaced.

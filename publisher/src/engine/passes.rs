@@ -31,7 +31,6 @@ const PROBES: usize = 256;
 #[derive(Default)]
 pub(super) struct Tally {
     pub(super) seen: Seen,
-    pub(super) aliases: u64,
     differences: Differences,
 }
 
@@ -141,9 +140,8 @@ impl Engine {
         {
             let mut tally = self.tally();
             tally.seen = done.seen;
-            if let Some(aliases) = done.aliases {
-                tally.aliases = aliases;
-                tally.differences = done.differences;
+            if let Some(differences) = done.differences {
+                tally.differences = differences;
             }
         }
         let mut inner = self.inner.lock().await;
@@ -198,8 +196,8 @@ struct Work {
 
 struct Done {
     seen: Seen,
-    aliases: Option<u64>,
-    differences: Differences,
+    /// `None` where nothing was counted.
+    differences: Option<Differences>,
 }
 
 impl Work {
@@ -220,12 +218,12 @@ impl Work {
             _ => Counts::default(),
         };
         let seen = sessions.pass(clock::now, &timeouts, &mut pace, &mut counts, ends, ended)?;
-        let aliases = match depth {
-            Depth::Quick => None,
-            _ => Some(sessions.correct(counts, &mut differences, clock::now(), &mut pace)?),
-        };
+        if depth != Depth::Quick {
+            sessions.correct(counts, &mut differences, clock::now(), &mut pace)?;
+        }
+        let differences = (depth != Depth::Quick).then_some(differences);
         debug!("{depth:?} pass: {seen:?}, {:?} of work", pace.worked());
-        Ok(Done { seen, aliases, differences })
+        Ok(Done { seen, differences })
     }
 }
 

@@ -146,21 +146,16 @@ impl Inner {
     /// The daemon's state.
     pub(super) fn status(&mut self, engine: &Engine) -> StatusView {
         let mut attached: BTreeMap<u32, (Hook, Means)> = BTreeMap::new();
-        let (seen, aliases) = {
-            let tally = engine.tally();
-            (tally.seen, tally.aliases)
-        };
+        let seen = engine.tally().seen;
         let (mut tables, mut programs) = (Vec::new(), Vec::new());
         if let Some(datapath) = &mut self.datapath {
             attached
                 .extend(datapath.attachments().map(|(at, means)| (at.ifindex, (at.hook, means))));
-            tables.extend(datapath.tables().usage(&seen, aliases).into_iter().map(|table| {
-                TableView {
-                    name: table.name.into(),
-                    used: table.used,
-                    capacity: table.capacity,
-                    memory_bytes: (table.memory > 0).then_some(table.memory),
-                }
+            tables.extend(datapath.tables().usage(&seen).into_iter().map(|table| TableView {
+                name: table.name.into(),
+                used: table.used,
+                capacity: table.capacity,
+                memory_bytes: (table.memory > 0).then_some(table.memory),
             }));
             programs.extend(datapath.statistics().into_iter().map(|program| ProgramView {
                 name: program.name.into(),

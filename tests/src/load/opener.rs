@@ -20,12 +20,35 @@ const TRIES: usize = 20;
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Where the payload begins in an echo.
 const PAYLOAD: usize = 14 + 40 + 8;
-/// Sessions of one address, each from a port of its own.
-const PER_ADDRESS: u64 = 50;
 const FIRST_PORT: u16 = 10_000;
 
-/// Clients of a lot of sessions: 50 from each address, 50,000 from each /64.
-const CLIENTS: Sources = Sources { count: 1 << 20, per_network: 1_000, ..Sources::CLIENTS };
+/// Who opens sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct Clients {
+    /// Their addresses.
+    pub sources: Sources,
+    /// Sessions of one address, each from a port of its own.
+    pub per_address: u64,
+}
+
+impl Clients {
+    /// Clients of a lot of sessions: 50 from each address, 10,000 from each /64.
+    pub const MANY: Self = Self {
+        sources: Sources { count: 1 << 20, per_network: 200, ..Sources::CLIENTS },
+        per_address: 50,
+    };
+
+    /// The address that a session is opened from.
+    pub fn address(&self, session: u64) -> [u8; 16] {
+        self.sources.address(session / self.per_address)
+    }
+
+    /// The datagrams of a session. Its number is the payload.
+    fn vary(&self, session: u64) -> Vary {
+        let port = FIRST_PORT + (session % self.per_address) as u16;
+        Vary { source: self.address(session), port, number: session }
+    }
+}
 
 /// Opens sessions from a namespace to an echoing service.
 #[derive(Debug)]
@@ -33,6 +56,7 @@ pub struct Opener {
     sender: Sender,
     receiver: Receiver,
     template: Template,
+    clients: Clients,
 }
 
 impl Opener {
@@ -40,11 +64,12 @@ impl Opener {
     ///
     /// # Errors
     /// When there is no such interface.
-    pub fn new(ns: &Netns, interface: &str, to: &To) -> Result<Self> {
+    pub fn new(ns: &Netns, interface: &str, to: &To, clients: Clients) -> Result<Self> {
         Ok(Self {
             sender: Sender::open(ns, interface)?,
-            receiver: Receiver::open(ns, interface, &CLIENTS.filter(), PATIENCE)?,
+            receiver: Receiver::open(ns, interface, &clients.sources.filter(), PATIENCE)?,
             template: Template::udp(to),
+            clients,
         })
     }
 
@@ -84,7 +109,7 @@ impl Opener {
         ensure!(waiting.len() == sessions.len(), "a session is asked twice");
         for _ in 0..TRIES {
             for session in sessions.iter().filter(|session| waiting.contains(session)) {
-                let (template, vary) = (&self.template, vary(*session));
+                let (template, vary) = (&self.template, self.clients.vary(*session));
                 self.sender.push(|room: &mut [u8; LONGEST]| template.write(&vary, room))?;
             }
             self.sender.flush()?;
@@ -104,10 +129,4 @@ impl Opener {
         }
         Ok(sessions.into_iter().filter(|session| !waiting.contains(session)).collect())
     }
-}
-
-/// The datagrams of a session. Its number is the payload.
-fn vary(session: u64) -> Vary {
-    let (address, port) = (session / PER_ADDRESS, (session % PER_ADDRESS) as u16);
-    Vary { source: CLIENTS.address(address), port: FIRST_PORT + port, number: session }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::alias::{CANDIDATES, Candidates};
 use crate::layout::{ForwardKey, LocalKey};
+use crate::wire::protocol;
 use std::collections::HashSet;
 use std::vec::Vec;
 
@@ -200,4 +201,43 @@ fn s17_half_a_pair_is_never_left_behind() {
     assert_eq!(Seen::to_container(&scene.client(&flow, ack)).reply_key(), reply);
     assert!(scene.tables.reverse.is_empty(), "the reverse direction was left behind");
     assert!(scene.tables.half_open.contains_key(&reply));
+}
+
+/// Two flows of one client from one port, to two addresses of the host: the second one's first tuple is
+/// the first one's.
+fn displaced(number: u8) -> (Scene, ForwardKey, ForwardKey) {
+    let mut scene = Scene::new();
+    scene.now = 100_000;
+    let host = [0xfd; 16];
+    scene.tables.locals.push((160, crate::layout::LocalKey { scope: [0; 4], address: host }));
+    let first = ForwardKey { protocol: number, ..samples::flow() };
+    (scene, first, ForwardKey { host, ..first })
+}
+
+#[test]
+fn a_displaced_session_is_found_wherever_it_is() {
+    let (mut scene, first, second) = displaced(protocol::UDP);
+    let (one, two) = (scene.open(&first), scene.open(&second));
+    assert_ne!(one, two);
+    // Its first tuple has become free meanwhile.
+    scene.tables.half_open.remove(&one);
+    scene.now += 290;
+    assert_eq!(scene.open(&second), two, "it isn't moved");
+    scene.now += 290;
+    assert_eq!(scene.open(&second), two, "however long it has been half-open");
+    // A flow whose slot has never been displaced isn't searched for.
+    scene.tables.displaced.clear();
+    assert_eq!(scene.open(&second), one);
+}
+
+#[test]
+fn a_displaced_session_is_found_when_it_is_closing() {
+    let (mut scene, first, second) = displaced(protocol::TCP);
+    let _ = scene.establish(&first);
+    let reply = scene.establish(&second);
+    scene.now += 50_000;
+    let _ = scene.container(&reply, Segment::rst());
+    let revived = scene.client(&second, Segment::data(1));
+    assert_eq!(Seen::to_container(&revived).reply_key(), reply);
+    assert!(scene.is_established(&second));
 }
