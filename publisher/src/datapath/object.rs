@@ -134,6 +134,12 @@ pub(super) fn load(
     capacities: &Capacities,
 ) -> Result<Ebpf, DatapathError> {
     let mut loader = EbpfLoader::new();
+    let mut capacities = *capacities;
+    if let Some(older) = older {
+        // Whatever it holds must find room.
+        let sessions = older.capacity(layout::older::names::FORWARD)?;
+        capacities.sessions = capacities.sessions.max(sessions);
+    }
     let old_tables = older.map(Older::tables);
     if let (Some(older), Some(old_tables)) = (older, &old_tables) {
         for (name, path) in old_tables {
@@ -142,7 +148,7 @@ pub(super) fn load(
         }
     }
     for name in names::ALL {
-        let shape = MapShape::of(name, capacities);
+        let shape = MapShape::of(name, &capacities);
         // A pinned table keeps its capacity for as long as its sessions live.
         let capacity = pins.check_map(name, &shape)?.unwrap_or(shape.capacity);
         loader.map_max_entries(name, capacity).map_pin_path(name, pins.map(name));
