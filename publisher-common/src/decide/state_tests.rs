@@ -75,7 +75,7 @@ const TABLE: [Row; 84] = [
 ];
 
 #[test]
-fn s4_s5_s6_s8_s13_every_transition() {
+fn s4_s5_s6_s7_s8_s13_every_transition() {
     for (state, side, signal, next, timer) in TABLE {
         let row = std::format!("{} {side:?} {signal:?}", state.name());
         assert_eq!(step(state, side, signal), Step { state: next, timer }, "{row}");

@@ -242,3 +242,32 @@ fn s3_s4_s5_s6_timers_after_each_event() {
     let _ = scene.client(&flow, Segment::syn());
     after(&mut scene, "the tuple again", State::V6_INIT, true);
 }
+
+#[test]
+fn s10_a_container_opens_nothing() {
+    let flow = samples::flow();
+    let mut scene = Scene::new();
+    let reply = Scene::new().open(&flow);
+    for segment in [Segment::syn(), Segment::syn_ack()] {
+        assert_eq!(scene.container(&reply, segment), dropped(Reason::ReplyNoSession));
+    }
+    // Nor is its SYN without ACK an answer to the client's: that would be simultaneous open.
+    let _ = scene.open(&flow);
+    assert!(matches!(scene.container(&reply, Segment::syn()), Outcome::ToClient(..)));
+    let _ = scene.client(&flow, Segment::ack(ISN.wrapping_add(1)));
+    assert_eq!(scene.state(&reply), Some(State::V6_INIT));
+}
+
+#[test]
+fn s20_neither_time_nor_load_changes_what_a_client_gets() {
+    let flow = samples::flow();
+    let reply = Scene::new().open(&flow);
+    let mut busy = Scene::new();
+    for other in 0..2_000u16 {
+        let mut flow = flow;
+        flow.client[4..6].copy_from_slice(&(other + 1).to_be_bytes());
+        let _ = busy.establish(&flow);
+    }
+    busy.now += 1_000_000;
+    assert_eq!(busy.establish(&flow), reply);
+}
