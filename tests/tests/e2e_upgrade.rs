@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use publisher_tests::case;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::older;
@@ -62,6 +62,10 @@ fn twenty_upgrades_from_layout_1_and_back_interrupt_nothing() {
             ensure!(reply == b"and established");
             let sessions = lab.daemon.entries(&["sessions", "proto=tcp", "state=established"])?;
             ensure!(sessions.len() == 1 + idle.len(), "{}", sessions.len());
+            // Counted anew, as limits and `ls` need it.
+            let listed = lab.daemon.entries(&["ls"])?;
+            let tcp = listed.iter().find(|it| it["protocol"] == "tcp").context("published")?;
+            ensure!(tcp["sessions"] == sessions.len(), "{tcp}");
         }
         let transfer = transfer.end()?;
         let datagrams = datagrams.end()?;

@@ -176,6 +176,19 @@ impl Sessions {
         Ok(())
     }
 
+    /// Counts a session that the datapath has taken over uncounted.
+    pub(super) fn count_adopted(&self, id: u32, source: &SourceKey) {
+        let maps = &self.0;
+        let one = Use { sessions: 1, ..Use::default() };
+        if maps.uses.insert(&id, &one, Write::New).is_err() {
+            self.lower_use(id, -1);
+        }
+        let one = Source { sessions: 1, aliases: 0 };
+        if maps.sources.insert(source, &one, Write::New).is_err() {
+            self.lower_source(source, -1, 0);
+        }
+    }
+
     fn lower_use(&self, id: u32, by: i64) {
         if let Some(mut found) = self.0.uses.get(&id) {
             found.sessions = found.sessions.wrapping_sub(by.cast_unsigned());

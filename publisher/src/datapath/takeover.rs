@@ -20,7 +20,7 @@ use aya::maps::{
 use publisher_common::layout::older::{self, OldConfig, OldForward, OldReverse, OldTransient};
 use publisher_common::layout::{
     Alias, DISPLACED_SLOTS, ForwardKey, Link, LocalKey, PORT_WORDS, Publication, PublicationKey,
-    ReplyKey, Uplink, config_flags, names, session_flags,
+    ReplyKey, SourceKey, Uplink, config_flags, names, session_flags,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
@@ -184,20 +184,24 @@ impl Older {
     fn copy_established(&self, tables: &Tables) -> Result<u64, DatapathError> {
         let forward: HashMap<MapData, ForwardKey, OldForward> = self.open(names::FORWARD)?;
         let reverse: HashMap<MapData, ReplyKey, OldReverse> = self.open(names::REVERSE)?;
-        let maps = tables.sessions().0;
+        let sessions = tables.sessions();
+        let maps = &sessions.0;
         let mut copied = 0;
         for flow in forward.keys() {
             let flow = flow.map_err(failed(names::FORWARD))?;
             let Ok(old) = forward.get(&flow, 0) else { continue };
             let reply = old.entry.reply;
+            let publication = old.entry.session.publication.index;
+            let source = SourceKey::of(&flow);
             // Half a session is none.
             let Ok(other) = reverse.get(&reply, 0) else { continue };
             if maps.reverse.get(&reply).is_some() {
+                sessions.count_adopted(publication, &source);
                 copied += 1;
                 continue;
             }
             // It has ended since.
-            if knows_transient(&maps, &reply) {
+            if knows_transient(maps, &reply) {
                 continue;
             }
             let (mut here, mut there) = (old.entry, other.entry);
@@ -207,6 +211,7 @@ impl Older {
                 if maps.forward.insert(&flow, &here, Write::New).is_err() {
                     maps.reverse.remove(&reply);
                 } else {
+                    sessions.count_adopted(publication, &source);
                     copied += 1;
                 }
             }
