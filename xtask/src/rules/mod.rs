@@ -191,11 +191,10 @@ test result: ok. 3 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out; fini
 
     #[test]
     fn every_rule_of_the_table_stands_there_once() {
-        let parts = [('H', 1..=13), ('G', 1..=12), ('I', 1..=14)];
+        let parts = [('H', 1..=13), ('G', 1..=12), ('I', 1..=14), ('S', 1..=20)];
         let expected = parts
             .into_iter()
-            .flat_map(|(letter, numbers)| numbers.map(move |number| format!("{letter}{number}")))
-            .chain(["S14", "S15", "S16", "S19"].map(str::to_owned));
+            .flat_map(|(letter, numbers)| numbers.map(move |number| format!("{letter}{number}")));
         assert!(RULES.iter().map(|rule| rule.id).eq(expected));
         assert!(RULES.iter().all(|rule| !rule.text.is_empty() && rule.pending != Some("")));
     }
