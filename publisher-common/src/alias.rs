@@ -14,7 +14,7 @@ pub const OWN: u32 = 8;
 /// Up to here, it is to be its /64's alone; after that it may be anybody's.
 pub const NEIGHBOURS: u32 = 12;
 /// Aliases that the clients of a /64 are given when it has had its share: so many from the /64's home on.
-const SPREAD: u32 = 64;
+pub const SPREAD: u32 = 64;
 
 /// An alias and a port that a flow could be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -142,14 +142,15 @@ pub(super) fn count_down<T: Tables>(publication: u32, work: &Workspace, tables: 
     }
 }
 
-/// Whether the client's /64 may have one more alias for one of its clients alone.
-#[inline(always)]
-pub(super) fn may_bind<T: Tables>(work: &Workspace, tables: &mut T) -> bool {
+/// Whether the client's /64 may have one more alias for one of its clients alone, with `more` 0, or with
+/// `more` beyond that for all of them.
+#[inline(never)]
+pub(super) fn may_bind<T: Tables>(more: u32, work: &Workspace, tables: &mut T) -> bool {
     let share = tables.config().map_or(0, |config| config.aliases_per_source);
     share == 0
         || tables
             .source(&SourceKey::of(&work.flow))
-            .is_none_or(|found| !reaches(found.aliases, share))
+            .is_none_or(|found| !reaches(found.aliases, share.saturating_add(more)))
 }
 
 /// Whether a number that all CPUs change has reached a limit. Where the daemon has counted anew at the

@@ -6,7 +6,7 @@
 
 use super::state::{Side, Signal, Timer, step};
 use super::{Decision, Stop, Workspace, access, close};
-use crate::alias::prefix;
+use crate::alias::{SPREAD, prefix};
 use crate::layout::{
     Class, ForwardKey, ReplyKey, State, Timeouts, config_flags, record_kind, session_flags,
 };
@@ -160,7 +160,11 @@ fn log<T: Tables>(kind: u8, work: &mut Workspace, tables: &mut T) {
 /// no other is given it while others are free.
 #[inline(always)]
 fn bind_alias<T: Tables>(work: &mut Workspace, tables: &mut T) {
-    let alone = access::may_bind(work, tables);
+    let alone = access::may_bind(0, work, tables);
+    if !alone && !access::may_bind(SPREAD, work, tables) {
+        // What it has beyond that is anybody's.
+        return;
+    }
     let Workspace { flow, reply, arrival, alias, .. } = work;
     let Some(config) = tables.config() else { return };
     if !config.is_alias(reply.alias) {

@@ -200,7 +200,7 @@ fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     work.transient.sent.count(&work.arrival);
     work.route = Route { link: index, number: 0 };
     access::look(work, tables);
-    work.may_bind = access::may_bind(work, tables);
+    work.may_bind = access::may_bind(0, work, tables);
     let place = search(work, tables);
     note_place(work, tables);
     match place {
