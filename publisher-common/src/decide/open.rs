@@ -100,8 +100,9 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     Ok(())
 }
 
-/// What a flow may be given by a publication; `false` before the daemon has written a configuration.
-#[inline(always)]
+/// What a flow may be given by a publication; `false` before the daemon has written a configuration. A
+/// function of its own for the stack, of which the hashes take much.
+#[inline(never)]
 pub(super) fn set_candidates<T: Tables>(
     flow: &ForwardKey,
     publication: &Publication,
