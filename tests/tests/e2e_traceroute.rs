@@ -128,7 +128,8 @@ fn every_hop(offloads: bool, protocol: u8, probe: impl Fn(&Ends, u16) -> Vec<u8>
             outside.wait_for(SOON, |frame| is_answer(frame, protocol, port))?;
             port += 1;
         }
-        ensure!(arrived(1..=1) == usize::from(PROBES), "not one hop is left for the container");
+        let left = || arrived(1..=1) == usize::from(PROBES);
+        ensure!(shell::wait_until(SOON, left), "not one hop is left for the container");
         Ok(())
     });
 }

@@ -7,12 +7,14 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::netns::Netns;
@@ -96,9 +98,29 @@ impl Injector {
 /// A running capture; dropping it ends it.
 #[derive(Debug)]
 pub struct Capture {
-    frames: Arc<Mutex<Vec<Frame>>>,
+    heard: Arc<Heard>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a capture has, and the socket where more of it may wait.
+#[derive(Debug)]
+struct Heard {
+    socket: Socket,
+    frames: Mutex<Vec<Frame>>,
+}
+
+impl Heard {
+    /// Takes what waits in the socket. Whoever asks does this too: the thread may come late, and a
+    /// frame that has arrived would not count yet.
+    fn frames(&self) -> MutexGuard<'_, Vec<Frame>> {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = vec![0; 70_000];
+        while let Ok(frame) = receive(&self.socket, &mut buffer) {
+            frames.push(frame);
+        }
+        frames
+    }
 }
 
 impl Capture {
@@ -108,25 +130,26 @@ impl Capture {
     /// When there is no such interface.
     pub fn start(ns: &Netns, interface: &str) -> Result<Self> {
         let socket = open(ns, interface)?;
-        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        socket.set_nonblocking(true)?;
         set_auxdata(&socket)?;
-        let frames = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::new(Heard { socket, frames: Mutex::default() });
         let stop = Arc::new(AtomicBool::new(false));
-        let (into, ended) = (Arc::clone(&frames), Arc::clone(&stop));
+        let (into, ended) = (Arc::clone(&heard), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
-            let mut buffer = vec![0; 70_000];
+            let limit = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
             while !ended.load(Ordering::Relaxed) {
-                if let Ok(frame) = receive(&socket, &mut buffer) {
-                    into.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+                let mut readable = [PollFd::new(&into.socket, PollFlags::IN)];
+                if poll(&mut readable, Some(&limit)).is_ok_and(|ready| ready > 0) {
+                    drop(into.frames());
                 }
             }
         });
-        Ok(Self { frames, stop, thread: Some(thread) })
+        Ok(Self { heard, stop, thread: Some(thread) })
     }
 
     /// The frames so far.
     pub fn frames(&self) -> Vec<Frame> {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.frames().clone()
     }
 
     /// Waits for a frame that `matches` accepts.
