@@ -30,8 +30,8 @@ pub trait Tables {
     /// What the longest matching rule says about a client.
     fn access(&self, key: &AccessKey) -> Option<Rule>;
     /// Whether the host has a socket that a packet of this flow would reach: a connection, a listener, or
-    /// for UDP a bound socket.
-    fn has_socket(&self, flow: &ForwardKey) -> bool;
+    /// for UDP a bound socket. With `connected`, only one that speaks with this client alone counts.
+    fn has_socket(&self, flow: &ForwardKey, connected: bool) -> bool;
 
     /// An established session by the client's flow, and its container link.
     fn forward_and_link(&mut self, key: &ForwardKey) -> Option<(&mut Forward, Option<&Link>)>;

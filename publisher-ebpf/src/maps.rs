@@ -6,7 +6,10 @@ use crate::icmp::Chunk;
 use crate::older;
 use crate::window::Aligned;
 use aya_ebpf::{
-    bindings::{BPF_F_CURRENT_NETNS, BPF_NOEXIST, BPF_RB_NO_WAKEUP, bpf_sock, bpf_sock_tuple},
+    bindings::{
+        BPF_F_CURRENT_NETNS, BPF_NOEXIST, BPF_RB_NO_WAKEUP, BPF_TCP_LISTEN, bpf_sock,
+        bpf_sock_tuple,
+    },
     helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie},
@@ -209,7 +212,7 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(never)]
-    fn has_socket(&self, flow: &ForwardKey) -> bool {
+    fn has_socket(&self, flow: &ForwardKey, connected: bool) -> bool {
         // The IPv6 arm of bpf_sock_tuple: addresses, then ports, in network order.
         let mut aligned = Aligned([0u8; 36]);
         let tuple = &mut aligned.0;
@@ -221,19 +224,30 @@ impl Tables for Kernel<'_> {
         let size = size_of::<[u8; 36]>() as u32;
         let skb = self.context.skb.skb.cast();
         let here = BPF_F_CURRENT_NETNS as u64;
-        // SAFETY: the tuple has the size of its IPv6 arm; a socket that is found is released.
+        // SAFETY: the tuple has the size of its IPv6 arm; a socket that is found is read while it is held,
+        // and released.
         unsafe {
-            let socket: *mut bpf_sock = if flow.protocol == protocol::TCP {
-                bpf_skc_lookup_tcp(skb, pointer, size, here, 0)
+            // The two are of different types to the verifier, which allows no access for both: so each
+            // reads a field of its own.
+            let is_connected = if flow.protocol == protocol::TCP {
+                let socket: *mut bpf_sock = bpf_skc_lookup_tcp(skb, pointer, size, here, 0);
+                if socket.is_null() {
+                    return false;
+                }
+                let is_connected = (*socket).state != BPF_TCP_LISTEN;
+                bpf_sk_release(socket.cast());
+                is_connected
             } else {
-                bpf_sk_lookup_udp(skb, pointer, size, here, 0)
+                let socket: *mut bpf_sock = bpf_sk_lookup_udp(skb, pointer, size, here, 0);
+                if socket.is_null() {
+                    return false;
+                }
+                let is_connected = (*socket).dst_port != 0;
+                bpf_sk_release(socket.cast());
+                is_connected
             };
-            if socket.is_null() {
-                return false;
-            }
-            bpf_sk_release(socket.cast());
+            !connected || is_connected
         }
-        true
     }
 
     #[inline(always)]

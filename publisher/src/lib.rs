@@ -8,5 +8,6 @@ pub mod engine;
 mod lane;
 pub mod model;
 pub mod plan;
+pub mod proxy;
 pub mod store;
 pub mod topology;

@@ -4,6 +4,7 @@
 mod access;
 mod attach;
 mod links;
+mod path;
 mod publications;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::net::Ipv4Addr;
 
 pub use access::{ban_key, count as count_rules};
 pub use links::LinkTable;
+pub use path::{Way, is_held, way_of};
 pub use publications::{Source, source_of};
 
 /// What is known about each target.
@@ -50,6 +52,10 @@ pub struct Facts<'a> {
     pub resolutions: &'a Resolutions,
     /// MTUs that the configuration sets.
     pub mtu: &'a Mtu,
+    /// Publications that the proxy serves alone, and whether they still have sessions in the kernel.
+    pub proxied: &'a BTreeMap<u32, bool>,
+    /// Publications whose ports are held by sockets of the proxy, and those of their ports that aren't.
+    pub held: &'a BTreeMap<u32, BTreeSet<u16>>,
 }
 
 /// What the datapath should be.
@@ -90,7 +96,7 @@ impl Desired {
             has_bans: !facts.bans.is_empty(),
             uses: access::uses(facts),
             publications: publications::plan(facts, table),
-            draining: facts.draining.iter().flat_map(|draining| draining.ports.clone()).collect(),
+            draining: publications::draining(facts),
             attachments: attach::attachments(facts, &links),
             links,
         }

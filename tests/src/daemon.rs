@@ -139,6 +139,7 @@ pub struct Daemon<'a> {
     args: Vec<String>,
     before: HostState,
     starts: u32,
+    files: Option<u64>,
 }
 
 impl<'a> Daemon<'a> {
@@ -182,7 +183,13 @@ impl<'a> Daemon<'a> {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             before: HostState::of(host)?,
             starts: 0,
+            files: None,
         })
+    }
+
+    /// Lets the daemon open `limit` files at most, from its next start on.
+    pub fn limit_files(&mut self, limit: u64) {
+        self.files = Some(limit);
     }
 
     /// Starts the program and waits until it answers. Call it again after [`Daemon::kill`] or
@@ -226,7 +233,15 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// When the program isn't built.
     pub fn command_with_pins(&self, pin_dir: &Path) -> Result<Command> {
-        let mut command = self.host.command(programs()?.join("publisherd"));
+        let program = programs()?.join("publisherd");
+        let mut command = match self.files {
+            None => self.host.command(program),
+            Some(limit) => {
+                let mut command = self.host.command("prlimit");
+                command.arg(format!("--nofile={limit}")).arg(program);
+                command
+            }
+        };
         command.arg("--socket").arg(self.socket());
         command.arg("--state-dir").arg(self.state_dir());
         command.arg("--pin-dir").arg(pin_dir);

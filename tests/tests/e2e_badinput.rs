@@ -107,7 +107,9 @@ fn host_addresses_that_cant_be_published() {
 fn unknown_words_on_the_command_line() {
     beside_a_publication(|lab| {
         for args in [
-            &["add", "8081", TARGET, "--path", "kernel"][..],
+            &["add", "8081", TARGET, "--path", "magic"][..],
+            &["add", "8081", TARGET, "--path", "kernel", "--proxy-protocol", "v2"],
+            &["add", "8081", TARGET, "--proxy-protocol", "v1"],
             &["add", "8081", TARGET, "--source", "somewhere"],
             &["add", "8081"],
             &["publish", "8081"],

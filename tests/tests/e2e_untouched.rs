@@ -111,10 +111,20 @@ fn vlan_tagged_frames_pass_the_parent_device() {
     });
 }
 
+/// Publishes the same without a socket that holds the ports.
+fn in_kernel_only(lab: &Lab<'_>) -> Result<()> {
+    for published in ["8080", "8080/udp"] {
+        lab.daemon.ctl(&["add", published, TARGET, "--path", "kernel"])?.ok()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn frames_to_another_mac_address_are_not_ours() {
     case::run(|case| {
         let lab = published(case, Options::default())?;
+        // A socket of the host would get what is sent to everybody, and that is the host's affair.
+        in_kernel_only(&lab)?;
         let inside = Capture::start(lab.net.container(), "eth0")?;
         let ours = ends(&lab, HOST)?;
         let other = Ends { to_mac: [2, 0, 0, 0, 0, 9], ..ours };
@@ -253,6 +263,8 @@ fn services_of_the_host_on_other_ports() {
 fn i12_packet_too_big_of_the_hosts_own_connections() {
     case::run(|case| {
         let lab = published(case, Options { narrow: Some(1400), ..Options::default() })?;
+        // Otherwise the host couldn't use the port itself.
+        in_kernel_only(&lab)?;
         // A service of the host, and connections of the host to 8080 and from 8080.
         let own = tcp::Server::start(&lab.net.host, (ANY6, 9000), bulk::serve)?;
         bulk::exchange(&mut tcp::connect(lab.net.client(), host(9000))?, 2 * bulk::MIB)?;

@@ -261,7 +261,7 @@ fn a_socket_of_the_host_wins_where_there_is_no_session() {
         let flow = udp(samples::flow());
         let datagram = client_packet(&flow, &Body::Udp { payload: 3 });
         let socket = UdpSocket::bind("[::]:8080").context("bind")?;
-        mirror.native.sockets.insert(flow);
+        mirror.native.sockets.insert(flow, false);
         let outcome = send(mirror, Hook::UplinkEthernet, datagram.clone())?;
         assert_eq!(outcome, Outcome::Stop(Stop::Pass), "UDP");
         drop(socket);
@@ -274,7 +274,7 @@ fn a_socket_of_the_host_wins_where_there_is_no_session() {
         let outcome = send(mirror, Hook::UplinkEthernet, data.clone())?;
         assert_eq!(outcome, Outcome::Stop(Stop::Drop(Reason::NoSession)));
         let (_near, _far) = connect(&flow)?;
-        mirror.native.sockets.insert(flow);
+        mirror.native.sockets.insert(flow, true);
         let outcome = send(mirror, Hook::UplinkEthernet, data)?;
         assert_eq!(outcome, Outcome::Stop(Stop::Pass), "a connection of the host's own");
         let syn = client_packet(&flow, &segment(tcp_flags::SYN, 0));

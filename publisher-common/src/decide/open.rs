@@ -6,7 +6,8 @@ use super::{Decision, Stop, Workspace, access, close, establish};
 use crate::alias::{CANDIDATES, Candidate, Candidates, NEIGHBOURS, OWN};
 use crate::layout::{
     Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Timeouts, Usage,
-    address_scope, link_flags, record_kind, session_flags, source_mode, uplink_flags,
+    address_scope, link_flags, publication_flags, record_kind, session_flags, source_mode,
+    uplink_flags,
 };
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -80,15 +81,16 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
 }
 
 /// Whether a packet without a session may open one. The host's own sockets come first: its outgoing
-/// connections may have a published port.
+/// connections may have a published port, and so may sessions of the socket proxy.
 #[inline(always)]
 fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
-    let Workspace { flow, transport, arrival, .. } = work;
+    let Workspace { flow, transport, arrival, publication, .. } = work;
+    let connected = publication.flags & publication_flags::HELD != 0;
     if transport.protocol == protocol::TCP && !transport.opens() {
-        let stop = if tables.has_socket(flow) { Stop::Pass } else { Stop::Drop(Reason::NoSession) };
-        return Err(stop);
+        let is_theirs = tables.has_socket(flow, connected);
+        return Err(if is_theirs { Stop::Pass } else { Stop::Drop(Reason::NoSession) });
     }
-    if transport.protocol == protocol::UDP && tables.has_socket(flow) {
+    if transport.protocol == protocol::UDP && tables.has_socket(flow, connected) {
         return Err(Stop::Pass);
     }
     if transport.has(tcp_flags::FIN | tcp_flags::RST) {

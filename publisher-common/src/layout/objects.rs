@@ -43,6 +43,8 @@ pub mod publication_flags {
     /// Clients are let in by the access rules of [`super::super::names::ACCESS`]; where none matches, a
     /// client is kept out.
     pub const ACCESS: u8 = 1 << 0;
+    /// The daemon's own socket has the port: only a connected socket is somebody else's.
+    pub const HELD: u8 = 1 << 1;
 }
 
 /// Bits of [`Link::flags`].

@@ -7,7 +7,7 @@ use crate::layout::{
     SourceKey, Transient, Uplink, Use, Window, port_bit,
 };
 use crate::tables::Tables;
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, hash_map::Entry};
 use std::hash::Hash;
 use std::vec::Vec;
 
@@ -40,8 +40,8 @@ pub struct MemoryTables {
     pub displaced: HashMap<u32, u32>,
     /// The session log.
     pub records: Vec<Record>,
-    /// Flows of the host's own sockets.
-    pub sockets: HashSet<ForwardKey>,
+    /// Flows of the host's own sockets, and whether they speak with that client alone.
+    pub sockets: HashMap<ForwardKey, bool>,
     /// See [`Tables::forward`].
     pub forward: HashMap<ForwardKey, Forward>,
     /// See [`Tables::reverse`].
@@ -146,8 +146,8 @@ impl Tables for MemoryTables {
         self.rules.iter().filter(matches).max_by_key(|(bits, ..)| *bits).map(|found| found.2)
     }
 
-    fn has_socket(&self, flow: &ForwardKey) -> bool {
-        self.sockets.contains(flow)
+    fn has_socket(&self, flow: &ForwardKey, connected: bool) -> bool {
+        self.sockets.get(flow).is_some_and(|is_connected| *is_connected || !connected)
     }
 
     fn forward_and_link(&mut self, key: &ForwardKey) -> Option<(&mut Forward, Option<&Link>)> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Ban, Banned, Publication, PublicationSpec, Published, SourceMode, SpecError};
+use crate::proxy::Occupied;
 
 /// What kind of failure it is. Decides the HTTP status and `publisherctl`'s exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +87,13 @@ impl ApiError {
             ),
         )
         .with_hint(format!("publisherctl rm {}, or choose another port", has.published()))
+    }
+
+    /// A port that another process has.
+    pub fn occupied(occupied: &Occupied) -> Self {
+        Self::new(ErrorCode::Conflict, occupied.to_string()).with_hint(
+            "stop it, or publish with --path kernel, which serves clients of uplinks beside it",
+        )
     }
 
     /// There is no publication of exactly `published` to remove among `existing`.

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::config::ConfigVerb;
 use super::deny::DenyVerb;
 use crate::config::DEFAULT_SOCKET;
-use crate::model::{Access, ClientPrefix, Limits, SourceMode, SpecError};
+use crate::model::{Access, ClientPrefix, Limits, PathMode, ProxyProtocol, SourceMode, SpecError};
 
 /// Publishes container ports on the host's IPv6 addresses.
 #[derive(Debug, Parser)]
@@ -82,6 +82,16 @@ pub(super) enum Verb {
         /// The source address that the container sees: auto, alias or gateway
         #[arg(long, value_name = "SOURCE", default_value_t)]
         source: SourceMode,
+        /// The way into the container: auto, kernel or proxy
+        ///
+        /// auto takes the kernel's where it serves, and the socket proxy for the rest: the host itself,
+        /// containers, and all clients where the host's firewall is to decide. kernel has no socket: another
+        /// process may have the port.
+        #[arg(long, value_name = "PATH", default_value_t)]
+        path: PathMode,
+        /// Tell the container who the client is, by the PROXY protocol: v2
+        #[arg(long, value_name = "VERSION")]
+        proxy_protocol: Option<ProxyProtocol>,
         #[command(flatten)]
         guards: GuardArgs,
     },

@@ -20,7 +20,12 @@ pub(super) const PUBLICATIONS: Columns<PublicationView> = Columns {
     ],
     more: &[
         ("ID", |it| it.id.to_string()),
-        ("ASKED", |it| it.source.requested.to_string()),
+        ("ASKED", |it| match it.proxy_protocol {
+            Some(version) => {
+                format!("{} {} proxy-{version}", it.source.requested, it.path_requested)
+            }
+            None => format!("{} {}", it.source.requested, it.path_requested),
+        }),
         ("ACCESS", |it| dash_if_empty(it.access.to_string())),
         ("LIMITS", |it| dash_if_empty(it.limits.to_string())),
         ("BRIDGE", |it| or_dash(it.veth.as_ref().and(it.link.as_ref()))),
@@ -50,13 +55,14 @@ pub(super) const SESSIONS: Columns<SessionView> = Columns {
         ("ALIAS", |it| format!("{}:{}", it.alias, it.alias_port)),
         ("TARGET", |it| format!("{}:{}", it.target, it.target_port)),
         ("STATE", |it| it.state.to_string()),
+        ("PATH", |it| it.path.to_string()),
         ("IDLE", |it| duration(it.idle_seconds)),
     ],
     more: &[
         ("AGE", |it| duration(it.age_seconds)),
         ("PUBLICATION", |it| it.publication.to_string()),
-        ("UPLINK", |it| it.uplink.clone()),
-        ("LINK", |it| it.link.clone()),
+        ("UPLINK", |it| dash_if_empty(it.uplink.clone())),
+        ("LINK", |it| dash_if_empty(it.link.clone())),
         ("PACKETS-IN", |it| it.packets_in.to_string()),
         ("BYTES-IN", |it| it.bytes_in.to_string()),
         ("PACKETS-OUT", |it| it.packets_out.to_string()),

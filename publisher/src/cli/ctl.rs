@@ -5,13 +5,13 @@ use std::io::{self, Write};
 
 use clap::Parser as _;
 
-use super::args::{CtlArgs, Format, GuardArgs, Verb};
+use super::args::{CtlArgs, Format, Verb};
 use super::output::Output;
 use super::{Exit, Messages, Style, columns, filter, manual, status, usage};
 use crate::api::documents::{Clients, Document, Done, Drops, Publications};
 use crate::api::types::SessionsFound;
 use crate::api::{ApiError, Client, ClientError, ErrorCode, RemoveRequest};
-use crate::model::{PublicationSpec, Published, SourceMode};
+use crate::model::{PublicationSpec, Published, SpecError};
 
 /// Runs `publisherctl` with `args` (the program's name first). Data goes to `stdout`, messages go to
 /// `stderr` in `style`.
@@ -112,8 +112,14 @@ pub(super) struct Command<'a, 'b> {
 impl Command<'_, '_> {
     async fn run(&mut self, verb: Verb) -> Result<(), Failure> {
         match verb {
-            Verb::Add { published, target, source, guards } => {
-                self.add(&published, &target, source, &guards).await
+            Verb::Add { published, target, source, path, proxy_protocol, guards } => {
+                let spec = (|| -> Result<_, SpecError> {
+                    let (access, limits) = guards.read()?;
+                    PublicationSpec::new(published.parse()?, target.parse()?, source)?
+                        .guarded(access, limits)
+                        .by_way_of(path, proxy_protocol)
+                })();
+                self.add(&spec.map_err(ApiError::from)?).await
             }
             Verb::Rm { published, all: _, kill } => self.rm(published.as_deref(), kill).await,
             Verb::Ls => self.ls().await,
@@ -131,18 +137,8 @@ impl Command<'_, '_> {
         }
     }
 
-    async fn add(
-        &mut self,
-        published: &str,
-        target: &str,
-        source: SourceMode,
-        guards: &GuardArgs,
-    ) -> Result<(), Failure> {
-        let published = published.parse().map_err(ApiError::from)?;
-        let target = target.parse().map_err(ApiError::from)?;
-        let (access, limits) = guards.read().map_err(ApiError::from)?;
-        let spec = PublicationSpec::new(published, target, source).map_err(ApiError::from)?;
-        let added = self.client.add(&spec.guarded(access, limits)).await?;
+    async fn add(&mut self, spec: &PublicationSpec) -> Result<(), Failure> {
+        let added = self.client.add(spec).await?;
         for warning in &added.warnings {
             self.messages.warning(warning);
         }

@@ -59,6 +59,8 @@ pub struct Config {
     pub timers: Timers,
     /// How many sessions there can be.
     pub sessions: Sessions,
+    /// The socket proxy.
+    pub proxy: ProxyConfig,
     /// Where the session log goes.
     pub log: Log,
     /// How long TCP sessions may go on after `rm`. In the file: seconds.
@@ -80,6 +82,7 @@ impl Default for Config {
             mtu: Mtu::default(),
             timers: Timers::default(),
             sessions: Sessions::default(),
+            proxy: ProxyConfig::default(),
             log: Log::default(),
             drain: Duration::from_secs(300),
             host_firewall: HostFirewall::default(),
@@ -208,6 +211,21 @@ impl Default for Sessions {
             closing: layout::CLOSING,
             per_source: None,
         }
+    }
+}
+
+/// `[proxy]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// How long a UDP session of the proxy lives without a datagram of either side. In the file: seconds.
+    #[serde(deserialize_with = "values::timer", serialize_with = "values::seconds")]
+    pub udp_idle: Duration,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self { udp_idle: Duration::from_secs(90) }
     }
 }
 

@@ -55,6 +55,9 @@ fn every_key() {
             closing = 512
             per_source = 0
 
+            [proxy]
+            udp_idle = 30
+
             [log]
             file = "/var/log/publisher/sessions.ndjson"
             max_size = 3
@@ -88,6 +91,7 @@ fn every_key() {
                 closing: 512,
                 per_source: Some(0),
             },
+            proxy: ProxyConfig { udp_idle: Duration::from_secs(30) },
             log: Log {
                 file: Some("/var/log/publisher/sessions.ndjson".into()),
                 max_size: 3,

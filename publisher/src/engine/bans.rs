@@ -3,7 +3,7 @@
 use super::control::{room_for_rules, uninstalled};
 use super::drain::Asked;
 use super::{Engine, Inner, clock};
-use crate::api::types::BanResult;
+use crate::api::types::{BanResult, CloseReason};
 use crate::api::{ApiError, BanRequest, ErrorCode};
 use crate::model::{Ban, Banned, ClientPrefix, timestamp};
 use crate::plan::ban_key;
@@ -113,7 +113,11 @@ impl Engine {
         }
         let found = inner.bans.list.iter().find(|ban| ban.clients == clients).cloned();
         drop(inner);
+        let proxied = self.proxy.end(|entry| {
+            clients.contains(entry.forward.client.into()).then_some(CloseReason::Denied)
+        });
         let ended = self.end_sessions(Asked { denied: vec![clients], ..Asked::default() }).await;
+        let ended = ended + proxied;
         let ban = found.ok_or_else(|| ApiError::failed("the ban ended at the same moment"))?;
         info!("denied {ban}, {ended} sessions ended");
         Ok(BanResult { ban, again, ended })
@@ -207,6 +211,7 @@ impl Inner {
     fn change_bans(&mut self, engine: &Engine, next: Bans) -> Result<(), ApiError> {
         self.store.save_bans(next.list())?;
         self.bans = next;
+        engine.proxy.set_bans(self.bans.list().iter().map(|ban| ban.clients).collect());
         self.apply(engine);
         Ok(())
     }

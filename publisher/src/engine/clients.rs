@@ -5,7 +5,7 @@ use super::events::Ended;
 use super::reload::timeouts;
 use super::views::state_of;
 use super::{Engine, Inner, clock};
-use crate::api::types::{SessionView, SessionsFound, WhoisView};
+use crate::api::types::{SessionPath, SessionView, SessionsFound, WhoisView};
 use crate::api::{ApiError, SessionFilter};
 use crate::datapath::{DatapathError, Entry};
 use crate::model::Protocol;
@@ -38,12 +38,16 @@ impl Engine {
         &self,
         mut found: T,
         wants: impl Fn(&Entry) -> bool + Send + 'static,
-        take: impl Fn(&mut T, Entry) + Send + 'static,
+        take: impl Fn(&mut T, Entry, SessionPath) + Send + 'static,
     ) -> Result<T, ApiError> {
         let (sessions, timeouts) = (self.sessions.clone(), timeouts(&self.config()));
+        let proxy = self.proxy.clone();
         let read = move || {
-            let entries =
-                sessions.each(clock::now(), &timeouts, wants, |entry| take(&mut found, entry));
+            for entry in proxy.sessions().into_iter().filter(|entry| wants(entry)) {
+                take(&mut found, entry, SessionPath::Proxy);
+            }
+            let take = |entry| take(&mut found, entry, SessionPath::Kernel);
+            let entries = sessions.each(clock::now(), &timeouts, wants, take);
             entries.map(|()| found)
         };
         let done: Result<T, DatapathError> = tokio::task::spawn_blocking(read)
@@ -62,12 +66,13 @@ impl Engine {
         }
         let limit = filter.limit.unwrap_or(SessionFilter::DEFAULT_LIMIT) as usize;
         let wanted = move |entry: &Entry| matches(&filter, entry);
-        let keep = move |(entries, left_out): &mut (Vec<Entry>, u64), entry| {
-            if entries.len() < limit { entries.push(entry) } else { *left_out += 1 }
+        let keep = move |(entries, left_out): &mut (Vec<_>, u64), entry, path| {
+            if entries.len() < limit { entries.push((entry, path)) } else { *left_out += 1 }
         };
         let (entries, left_out) = self.each_session((Vec::new(), 0), wanted, keep).await?;
         let inner = self.inner.lock().await;
-        let sessions: Vec<SessionView> = entries.iter().map(|entry| inner.session(entry)).collect();
+        let view = |(entry, path): &(Entry, SessionPath)| inner.session(entry, *path);
+        let sessions: Vec<SessionView> = entries.iter().map(view).collect();
         Ok(SessionsFound { sessions, left_out })
     }
 
@@ -87,7 +92,7 @@ impl Engine {
         };
         let bound = self.sessions.alias(octets);
         let found = self
-            .each_session(BTreeMap::new(), wants, move |found: &mut Clients, entry| {
+            .each_session(BTreeMap::new(), wants, move |found: &mut Clients, entry, _| {
                 let Entry { forward, session, .. } = entry;
                 let client_port = wanted_port.map(|_| u16::from_be_bytes(forward.client_port));
                 let key = (forward.client, forward.scope, client_port);

@@ -2,14 +2,17 @@
 
 use super::{Engine, Inner, clock, drain};
 use crate::api::types::{
-    Added, BanResult, DropView, PublicationView, SessionsFound, StatusView, WhoisView,
+    Added, BanResult, CloseReason, DropView, PublicationView, SessionsFound, StatusView, WhoisView,
 };
 use crate::api::{ApiError, BanRequest, Control, EventStream, RemoveRequest, SessionFilter};
 use crate::config::Config;
 use crate::datapath::DatapathError;
 use crate::lane;
-use crate::model::{Access, Ban, Banned, Publication, PublicationSpec, Verdict, conflicts};
-use crate::plan::{Draining, count_rules};
+use crate::model::{
+    Access, Ban, Banned, PathMode, Publication, PublicationSpec, Verdict, conflicts,
+};
+use crate::plan::{Draining, count_rules, is_held};
+use crate::proxy::Unheld;
 use crate::store::StoreError;
 use crate::topology::reserved_ports::PortSet;
 use publisher_common::layout;
@@ -64,7 +67,7 @@ impl Engine {
     /// Keeps a publication on disk; says what was there before.
     async fn keep(&self, spec: PublicationSpec) -> Result<(u32, Before), ApiError> {
         let mut inner = self.inner.lock().await;
-        let Inner { datapath, state, store, bans, .. } = &mut *inner;
+        let Inner { datapath, state, bans, .. } = &*inner;
         if datapath.is_none() {
             return Err(uninstalled());
         }
@@ -80,9 +83,29 @@ impl Engine {
             Verdict::Free => (next.add(spec)?.id, Before::Nothing),
         };
         room_for_rules(next.publications(), bans.list().len())?;
-        store.save(&next)?;
-        *state = next;
-        if let Some(publication) = state.publications().iter().find(|it| it.id == id) {
+        let added = next.publications().iter().find(|it| it.id == id).cloned();
+        if let Some(publication) = added.as_ref().filter(|it| is_held(&it.spec)) {
+            let must = publication.spec.path() == PathMode::Proxy;
+            match inner.hold(self, publication) {
+                Ok(()) => {}
+                Err(Unheld::Occupied(occupied)) => {
+                    inner.look_at_proxy(self);
+                    return Err(ApiError::occupied(&occupied));
+                }
+                Err(error) if must => {
+                    inner.look_at_proxy(self);
+                    return Err(ApiError::failed(error.to_string()));
+                }
+                // The kernel path serves meanwhile.
+                Err(_) => {}
+            }
+        }
+        if let Err(error) = inner.store.save(&next) {
+            inner.look_at_proxy(self);
+            return Err(error.into());
+        }
+        inner.state = next;
+        if let Some(publication) = added {
             info!("published {publication}");
         }
         Ok((id, before))
@@ -123,8 +146,17 @@ impl Engine {
     }
 
     /// Established sessions by publication.
-    fn session_counts(&self) -> HashMap<u32, u64> {
+    pub(super) fn session_counts(&self) -> HashMap<u32, u64> {
         self.sessions.uses().unwrap_or_default()
+    }
+
+    /// Sessions by publication, those of the proxy among them.
+    fn all_session_counts(&self) -> HashMap<u32, u64> {
+        let mut counts = self.session_counts();
+        for (id, count) in self.proxy.counts() {
+            *counts.entry(id).or_default() += count;
+        }
+        counts
     }
 }
 
@@ -135,7 +167,7 @@ impl Control for Engine {
             self.look_at_firewall().await;
         }
         self.reconcile().await;
-        let sessions = self.session_counts().get(&id).copied().unwrap_or(0);
+        let sessions = self.all_session_counts().get(&id).copied().unwrap_or(0);
         let inner = self.inner.lock().await;
         let publication =
             inner.state.publications().iter().find(|publication| publication.id == id);
@@ -175,7 +207,7 @@ impl Control for Engine {
         // Those that may drain are known before their ports stop being published: in between, their
         // packets would be the host's, which resets them. The rest ends once none can be opened.
         let draining = if kill { None } else { Some(self.collect_draining(kept).await?) };
-        let counts = self.session_counts();
+        let counts = self.all_session_counts();
         let views: Vec<_> = {
             let mut inner = self.inner.lock().await;
             if inner.datapath.is_none() {
@@ -197,6 +229,7 @@ impl Control for Engine {
             inner.apply(self);
             views
         };
+        self.end_proxied(&gone, kill);
         drop(removing);
         let killed = if kill { gone } else { BTreeSet::new() };
         self.end_sessions(drain::Asked { killed, ..drain::Asked::default() }).await;
@@ -205,7 +238,7 @@ impl Control for Engine {
     }
 
     async fn list(&self) -> Result<Vec<PublicationView>, ApiError> {
-        let counts = self.session_counts();
+        let counts = self.all_session_counts();
         let inner = self.inner.lock().await;
         let count = |id| counts.get(&id).copied().unwrap_or(0);
         let all = inner.state.publications().iter();
@@ -245,13 +278,15 @@ impl Control for Engine {
     }
 
     async fn drops(&self) -> Result<Vec<DropView>, ApiError> {
-        Ok(self.inner.lock().await.drops()?)
+        Ok(self.inner.lock().await.drops(self)?)
     }
 
     async fn uninstall(&self) -> Result<(), ApiError> {
         let _one = self.reconciling.lock().await;
         let mut inner = self.inner.lock().await;
         let datapath = inner.datapath.take().ok_or_else(uninstalled)?;
+        self.proxy.keep(|_| false);
+        self.proxy.end(|_| Some(CloseReason::Killed));
         datapath.uninstall()?;
         lane::close(&inner.snapshot.links).map_err(|error| {
             ApiError::failed(format!("can't remove the interface {}: {error}", lane::ENTRY))

@@ -14,6 +14,7 @@ mod log;
 mod passes;
 mod pool;
 mod probe;
+mod proxied;
 mod reconcile;
 mod reload;
 mod reserved;
@@ -24,12 +25,14 @@ mod views;
 use crate::config::Config;
 use crate::datapath::{Datapath, Sessions};
 use crate::plan::{Desired, Draining, LinkTable, Resolutions};
+use crate::proxy::Proxy;
 use crate::store::{State, Store};
 use crate::topology::{FirewallFinding, Snapshot, Topology};
 use bans::Bans;
 use events::Events;
 use ipnet::Ipv4Net;
 use log::LogReader;
+use proxied::Proxied;
 use reserved::Reserved;
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
@@ -54,6 +57,7 @@ pub struct Engine {
     /// The maps of sessions, to be used without the lock.
     sessions: Sessions,
     events: Arc<Events>,
+    proxy: Proxy,
     /// The datapath's session log, until its reader starts, and the reader.
     log: std::sync::Mutex<LogReader>,
     /// One pass over the sessions at a time.
@@ -83,6 +87,7 @@ struct Inner {
     snapshot: Snapshot,
     resolutions: Resolutions,
     firewall: Vec<FirewallFinding>,
+    proxied: Proxied,
     reserved: Reserved,
     /// What the host's owner should know since the start: damaged files, a pool in use.
     notices: Vec<String>,

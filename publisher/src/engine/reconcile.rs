@@ -115,6 +115,14 @@ impl Inner {
 
     /// Plans and carries out.
     pub(super) fn apply(&mut self, engine: &Engine) {
+        if self.datapath.is_none() {
+            return;
+        }
+        self.look_at_proxy(engine);
+        let counts = engine.session_counts();
+        let ways = self.proxied.ways.keys();
+        let proxied =
+            ways.map(|id| (*id, counts.get(id).is_some_and(|count| *count > 0))).collect();
         let Self { datapath, state, bans, draining, links, applied, snapshot, resolutions, .. } =
             self;
         let Some(datapath) = datapath else { return };
@@ -126,6 +134,8 @@ impl Inner {
             snapshot,
             resolutions,
             mtu: &config.mtu,
+            proxied: &proxied,
+            held: &self.proxied.held,
         };
         let mut desired = Desired::from_facts(&facts, links);
         applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();

@@ -114,6 +114,8 @@ impl Engine {
                 error!("the configuration stays as it was: {failure}");
                 return;
             }
+            self.proxy.set_udp_idle(new.proxy.udp_idle);
+            self.proxy.set_per_source(new.sessions.per_source());
             *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         }
         for line in kept.iter().chain(&self.config().warnings()) {

@@ -1,7 +1,7 @@
 //! What goes on while the daemon runs: following the host, and looking after sessions.
 
 use super::Engine;
-use crate::topology::Watcher;
+use crate::topology::{FirewallWatcher, Watcher};
 use std::io;
 use std::time::Duration;
 use tokio::time::{Instant, interval, sleep, sleep_until};
@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often bans are looked through: the datapath ends them by itself, but a short one that has ended
 /// hides a longer one of a shorter prefix.
 const BANS: Duration = Duration::from_secs(1);
-/// How often the host's firewall is looked at.
+/// How often the host's firewall is looked at although it gave no notice of a change.
 const FIREWALL: Duration = Duration::from_secs(10);
 
 impl Engine {
@@ -52,11 +52,13 @@ impl Engine {
         tokio::select! {
             followed = self.follow(watcher) => followed,
             () = self.keep_sessions() => Ok(()),
+            () = self.proxy.run() => Ok(()),
         }
     }
 
     async fn follow(&self, mut watcher: Watcher) -> io::Result<()> {
         let mut firewall = interval(FIREWALL);
+        let rules = FirewallWatcher::open();
         let mut bans = interval(BANS);
         loop {
             let pause = if self.has_unresolved().await { RETRY } else { REVIEW };
@@ -73,7 +75,11 @@ impl Engine {
                 () = review => self.reconcile().await,
                 _ = bans.tick() => self.expire_bans().await,
                 () = self.changed.notified() => self.reconcile().await,
-                _ = firewall.tick() => self.look_at_firewall().await,
+                () = async { tokio::select! { () = rules.changed() => {}, _ = firewall.tick() => {} } } => {
+                    if self.look_at_firewall().await {
+                        self.reconcile().await;
+                    }
+                }
             }
         }
     }
@@ -86,8 +92,12 @@ impl Engine {
         self.inner.lock().await.resolutions.values().any(Result::is_err)
     }
 
-    pub(super) async fn look_at_firewall(&self) {
+    /// Reads what the host's firewall could block; says whether that has changed.
+    pub(super) async fn look_at_firewall(&self) -> bool {
         let findings = self.topology.firewall().await;
-        self.inner.lock().await.firewall = findings;
+        let mut inner = self.inner.lock().await;
+        let changed = inner.firewall != findings;
+        inner.firewall = findings;
+        changed
     }
 }

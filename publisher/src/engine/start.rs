@@ -3,6 +3,7 @@
 use super::bans::Bans;
 use super::events::Events;
 use super::log::LogReader;
+use super::proxied::Proxied;
 use super::reload::lay_over;
 use super::reserved::Reserved;
 use super::{Engine, Inner, clock, drain, pool};
@@ -10,10 +11,12 @@ use crate::cli::Exit;
 use crate::config::{Config, Sessions};
 use crate::datapath::{Capacities, Datapath, DatapathError, NoRoom, check_room};
 use crate::plan::{Desired, LinkTable, Resolutions};
+use crate::proxy::Proxy;
 use crate::store::{Opened, Store, StoreError};
 use crate::topology::{Snapshot, Topology};
 use ipnet::Ipv4Net;
 use publisher_common::layout::{self, Timeouts, config_flags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::io;
 use std::net::Ipv4Addr;
@@ -121,6 +124,10 @@ impl Engine {
         let access = datapath.tables().access()?;
         let log = datapath.tables().take_log();
         let events = Arc::new(Events::new(&config.log));
+        raise_descriptors();
+        let proxy = Proxy::new(config.proxy.udp_idle, Box::new(Arc::clone(&events)))?;
+        proxy.set_per_source(config.sessions.per_source());
+        proxy.set_bans(bans.list().iter().map(|ban| ban.clients).collect());
         let links = LinkTable::new(datapath.tables().links()?);
         let until = clock::now().wrapping_add(config.drain.as_secs() as u32);
         let sessions = datapath.tables().sessions();
@@ -137,6 +144,7 @@ impl Engine {
             snapshot: Snapshot::default(),
             resolutions: Resolutions::new(),
             firewall: Vec::new(),
+            proxied: Proxied::default(),
             notices: damage.into_iter().chain(in_the_way).chain(config.warnings()).collect(),
             failures: Vec::new(),
             logged: Vec::new(),
@@ -150,6 +158,7 @@ impl Engine {
             inner: Mutex::new(inner),
             sessions,
             events,
+            proxy,
             log: std::sync::Mutex::new(LogReader::Waiting(log.map(Box::new))),
             passing: Mutex::new(()),
             tally: std::sync::Mutex::default(),
@@ -159,6 +168,13 @@ impl Engine {
             exit: Notify::new(),
         })
     }
+}
+
+/// Lets the daemon open as many files as it may.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // With fewer the proxy says so when it runs out of them.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Entries that the tables are to take.

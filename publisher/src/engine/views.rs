@@ -3,12 +3,12 @@
 use super::{Engine, Inner, clock};
 use crate::api::types::{
     Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, Path, ProgramView,
-    PublicationView, SessionState, SessionView, Source, SourceView, StatusView, TableView,
-    UplinkView,
+    PublicationView, SessionPath, SessionState, SessionView, Source, SourceView, StatusView,
+    TableView, UplinkView,
 };
 use crate::config::HostFirewall;
 use crate::datapath::{DatapathError, Entry, Hook, Means};
-use crate::model::{HostAddress, Protocol, Publication};
+use crate::model::{HostAddress, PathMode, Protocol, Publication};
 use crate::plan::{self, source_of};
 use publisher_common::layout::{Class, State, VERSION, link_flags};
 use publisher_common::reason::Reason;
@@ -29,6 +29,9 @@ impl Inner {
         let name = |ifindex: u32| self.interface(ifindex);
         let is_up = link.is_some_and(|link| link.flags & link_flags::UP != 0);
         let (path, path_reason) = match resolved {
+            _ if let Some(reason) = self.proxied.ways.get(&publication.id) => {
+                (Path::Proxy, Some(reason.clone()))
+            }
             _ if !is_up => {
                 let reason = resolved.and_then(|found| found.as_ref().err());
                 (Path::Down, Some(reason.map_or("not resolved yet".into(), ToString::to_string)))
@@ -57,6 +60,8 @@ impl Inner {
             source: SourceView { requested: spec.source(), used: source.0, reason: source.1 },
             access: spec.access().clone(),
             limits: spec.limits(),
+            path_requested: spec.path(),
+            proxy_protocol: spec.proxy_protocol(),
             path,
             path_reason,
             link: link.filter(|link| is_up && link.device != 0).map(|link| name(link.device)),
@@ -70,17 +75,17 @@ impl Inner {
     /// What a publication's owner should know.
     fn warnings_about(&self, publication: &Publication) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let HostAddress::One { address, .. } = publication.spec.host() {
-            if address.is_loopback() {
-                warnings.push(
-                    "clients on the host itself are not served yet, and [::1] is theirs alone"
-                        .into(),
-                );
-            } else if !self.is_local(publication.spec.host()) {
-                warnings.push(format!(
-                    "{address} is not an address of this host now; the port answers once it is"
-                ));
-            }
+        if let HostAddress::One { address, .. } = publication.spec.host()
+            && !address.is_loopback()
+            && !self.is_local(publication.spec.host())
+        {
+            warnings.push(format!(
+                "{address} is not an address of this host now; the port answers once it is"
+            ));
+        }
+        if let Some(reason) = self.proxied.unheld.get(&publication.id) {
+            warnings
+                .push(format!("{reason}: the host itself and its containers aren't served there"));
         }
         warnings
     }
@@ -103,10 +108,17 @@ impl Inner {
     }
 
     /// A session.
-    pub(super) fn session(&self, entry: &Entry) -> SessionView {
+    pub(super) fn session(&self, entry: &Entry, path: SessionPath) -> SessionView {
         let now = clock::now();
         let Entry { forward, reply, session, sent, received, last_seen, class } = entry;
-        let link = self.links.by_index(session.link.index);
+        let (uplink, link) = match path {
+            SessionPath::Kernel => {
+                let link = self.links.by_index(session.link.index);
+                let link = link.map_or_else(String::new, |link| self.interface(link.device));
+                (self.interface(session.uplink), link)
+            }
+            SessionPath::Proxy => (String::new(), String::new()),
+        };
         let is_udp = reply.protocol == protocol::UDP;
         SessionView {
             protocol: if is_udp { Protocol::Udp } else { Protocol::Tcp },
@@ -120,9 +132,10 @@ impl Inner {
             target: reply.target.into(),
             target_port: u16::from_be_bytes(reply.target_port),
             state: state_of(session.state, *class),
+            path,
             publication: session.publication.index,
-            uplink: self.interface(session.uplink),
-            link: link.map_or_else(String::new, |link| self.interface(link.device)),
+            uplink,
+            link,
             packets_in: sent.packets,
             bytes_in: sent.bytes,
             packets_out: received.packets,
@@ -133,12 +146,17 @@ impl Inner {
     }
 
     /// Dropped packets, by reason.
-    pub(super) fn drops(&mut self) -> Result<Vec<DropView>, DatapathError> {
+    pub(super) fn drops(&mut self, engine: &Engine) -> Result<Vec<DropView>, DatapathError> {
         let Some(datapath) = &mut self.datapath else { return Ok(Vec::new()) };
-        let view = |(reason, count): (Reason, u64)| DropView {
-            reason: reason.name().into(),
-            count,
-            meaning: reason.meaning().into(),
+        let refused = engine.proxy.refused();
+        let view = |(reason, count): (Reason, u64)| {
+            let proxied =
+                refused.iter().find(|(it, _)| *it == reason).map_or(0, |(_, count)| *count);
+            DropView {
+                reason: reason.name().into(),
+                count: count + proxied,
+                meaning: reason.meaning().into(),
+            }
         };
         Ok(datapath.tables().drops()?.into_iter().map(view).collect())
     }
@@ -227,23 +245,39 @@ impl Inner {
             format!("table {} is {percent} % full{effect}", table.name)
         }));
         warnings.extend(engine.events.trouble());
+        warnings.extend(engine.proxy.trouble());
         if self.snapshot.uplinks.is_empty() && !self.state.publications().is_empty() {
             warnings.push("no uplink: no interface is up that clients could arrive on".into());
         }
         warnings
     }
 
-    /// Where the host's firewall would have kept clients out: packets of publications don't meet it.
+    /// What the host's firewall means for what is published.
     pub(super) fn firewall_warnings(&self, engine: &Engine) -> Vec<String> {
-        if engine.config().host_firewall == HostFirewall::Bypass
-            || self.state.publications().is_empty()
-        {
+        let Some(finding) = self.firewall.first() else { return Vec::new() };
+        if engine.config().host_firewall == HostFirewall::Bypass {
             return Vec::new();
         }
-        let warning = |finding| {
-            format!("published ports bypass the host's firewall, which may block them ({finding})")
-        };
-        self.firewall.iter().map(warning).collect()
+        // Where it is said who may connect, that has been thought of.
+        let open =
+            self.state.publications().iter().filter(|it| it.spec.access().allow().is_empty());
+        let (kernel, auto): (Vec<_>, Vec<_>) = open
+            .filter(|it| {
+                it.spec.path() != PathMode::Proxy && !it.spec.host().address().is_loopback()
+            })
+            .partition(|it| it.spec.path() == PathMode::Kernel);
+        let bypasses = (!kernel.is_empty()).then(|| {
+            format!(
+                "ports published with --path kernel bypass the host's firewall, which may block them ({finding})"
+            )
+        });
+        let obeys = (!auto.is_empty()).then(|| {
+            format!(
+                "published ports go by the proxy, behind the host's firewall, which may block clients ({finding}); \
+                 --allow CIDR with a publication, or host_firewall = \"bypass\", puts them on the kernel path"
+            )
+        });
+        bypasses.into_iter().chain(obeys).collect()
     }
 }
 

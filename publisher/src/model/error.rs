@@ -46,6 +46,15 @@ pub enum SpecError {
     /// A protocol that exists and isn't translated.
     #[error("protocol {0} is not supported: only tcp and udp are published")]
     UnsupportedProtocol(String),
+    /// Not a way that packets can take.
+    #[error("{0} is not a path: use auto, kernel or proxy")]
+    BadPath(String),
+    /// Not a version of the PROXY protocol that is spoken.
+    #[error("{0} is not a version of the PROXY protocol that is spoken: use v2")]
+    BadProxyProtocol(String),
+    /// The PROXY protocol without a proxy.
+    #[error("the PROXY protocol is spoken by the proxy: --path kernel has none")]
+    ProxyProtocolInKernel,
     /// Not a protocol's name.
     #[error("{0} is not a protocol: use tcp or udp")]
     BadProtocol(String),
@@ -130,6 +139,9 @@ impl SpecError {
             Self::UnsupportedProtocol(_) | Self::BadProtocol(_) => {
                 "write 8080/tcp or 8080/udp".into()
             }
+            Self::BadPath(_) => return None,
+            Self::BadProxyProtocol(_) => "leave it out where the container doesn't speak it".into(),
+            Self::ProxyProtocolInKernel => "leave --path out, or give --path proxy".into(),
             Self::HostIsIpv4(_) => {
                 "leave the address out to publish on every IPv6 address, or write [ADDRESS]:PORT".into()
             }

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::error::{SpecError, quoted};
-use super::{Access, HostAddress, Limits, PortRange, Protocol, SourceMode};
+use super::{
+    Access, HostAddress, Limits, PathMode, PortRange, Protocol, ProxyProtocol, SourceMode,
+};
 
 /// The host's side: what a client addresses, and what `rm` names. `8080/tcp`, `[2001:db8::1]:53/udp`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,6 +150,8 @@ pub struct PublicationSpec {
     source: SourceMode,
     access: Access,
     limits: Limits,
+    path: PathMode,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl PublicationSpec {
@@ -170,13 +174,30 @@ impl PublicationSpec {
             });
         }
         let (access, limits) = (Access::default(), Limits::default());
-        Ok(Self { published, target, source, access, limits })
+        let (path, proxy_protocol) = (PathMode::Auto, None);
+        Ok(Self { published, target, source, access, limits, path, proxy_protocol })
     }
 
     /// The same for those whom `access` lets in, within `limits`.
     #[must_use]
     pub fn guarded(self, access: Access, limits: Limits) -> Self {
         Self { access, limits, ..self }
+    }
+
+    /// The same by way of `path`, with the PROXY protocol or without.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError::ProxyProtocolInKernel`].
+    pub fn by_way_of(
+        self,
+        path: PathMode,
+        proxy_protocol: Option<ProxyProtocol>,
+    ) -> Result<Self, SpecError> {
+        if path == PathMode::Kernel && proxy_protocol.is_some() {
+            return Err(SpecError::ProxyProtocolInKernel);
+        }
+        Ok(Self { path, proxy_protocol, ..self })
     }
 
     /// The host's side: address, ports and protocol.
@@ -229,9 +250,20 @@ impl PublicationSpec {
         self.limits
     }
 
-    /// Whether `other` publishes the same in the same way, if perhaps for others.
+    /// The way that packets are to take.
+    pub const fn path(&self) -> PathMode {
+        self.path
+    }
+
+    /// How the container is told who the client is, if it is.
+    pub const fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        self.proxy_protocol
+    }
+
+    /// Whether `other` publishes the same, if perhaps for others or by another way.
     pub fn differs_in_guards_only(&self, other: &Self) -> bool {
-        let Self { published, target, source, access: _, limits: _ } = self;
+        let Self { published, target, source, access: _, limits: _, path: _, proxy_protocol: _ } =
+            self;
         (published, target, source) == (&other.published, &other.target, &other.source)
     }
 
@@ -269,25 +301,40 @@ struct RawSpec {
     access: Access,
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     limits: Limits,
+    #[serde(default, skip_serializing_if = "PathMode::is_auto")]
+    path: PathMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl TryFrom<RawSpec> for PublicationSpec {
     type Error = SpecError;
 
     fn try_from(raw: RawSpec) -> Result<Self, SpecError> {
-        let RawSpec { host, ports, protocol, target, target_ports, source, access, limits } = raw;
-        let published = Published { host, ports, protocol };
-        let target = Target::new(target, target_ports)?;
-        Ok(Self::new(published, target, source)?.guarded(access, limits))
+        let published = Published { host: raw.host, ports: raw.ports, protocol: raw.protocol };
+        let target = Target::new(raw.target, raw.target_ports)?;
+        let spec = Self::new(published, target, raw.source)?.guarded(raw.access, raw.limits);
+        spec.by_way_of(raw.path, raw.proxy_protocol)
     }
 }
 
 impl From<PublicationSpec> for RawSpec {
     fn from(spec: PublicationSpec) -> Self {
-        let PublicationSpec { published, target, source, access, limits } = spec;
+        let PublicationSpec { published, target, source, access, limits, path, proxy_protocol } =
+            spec;
         let Published { host, ports, protocol } = published;
-        let Target { address, ports: target_ports } = target;
-        Self { host, ports, protocol, target: address, target_ports, source, access, limits }
+        Self {
+            host,
+            ports,
+            protocol,
+            target: target.address,
+            target_ports: target.ports,
+            source,
+            access,
+            limits,
+            path,
+            proxy_protocol,
+        }
     }
 }
 

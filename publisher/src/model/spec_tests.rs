@@ -147,7 +147,14 @@ fn json_goes_through_the_same_checks() {
         ("172.17.0.2", "127.0.0.1", "loopback"),
         ("\"tcp\"", "\"sctp\"", "not supported"),
         (r#"{"ports""#, r#"{"host":"ff02::1","ports""#, "multicast"),
-        (r#"{"ports""#, r#"{"path":"proxy","ports""#, "unknown field"),
+        (r#"{"ports""#, r#"{"pathh":"proxy","ports""#, "unknown field"),
+        (r#"{"ports""#, r#"{"path":"magic","ports""#, "not a path"),
+        (r#"{"ports""#, r#"{"proxy_protocol":"v1","ports""#, "use v2"),
+        (
+            r#"{"ports""#,
+            r#"{"path":"kernel","proxy_protocol":"v2","ports""#,
+            "--path kernel has none",
+        ),
         (r#""first":80,"last":80},"protocol""#, r#""first":0,"last":0},"protocol""#, "port 0"),
     ] {
         let text = good.replace(from, to);

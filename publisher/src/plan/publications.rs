@@ -35,6 +35,10 @@ pub(super) fn plan(
 ) -> BTreeMap<PublicationKey, layout::Publication> {
     let mut entries = BTreeMap::new();
     for publication in facts.publications {
+        if facts.proxied.contains_key(&publication.id) {
+            continue;
+        }
+        let missing = facts.held.get(&publication.id);
         let spec = &publication.spec;
         let Some(link) = table.index(spec.target()) else { continue };
         let source = match facts.resolutions.get(&spec.target()) {
@@ -51,10 +55,22 @@ pub(super) fn plan(
                 protocol: spec.protocol().number(),
                 reserved: 0,
             };
-            entries.insert(key, entry(publication, target_port, &source, link));
+            let is_held = missing.is_some_and(|missing| !missing.contains(&port));
+            entries.insert(key, entry(publication, target_port, &source, link, is_held));
         }
     }
     entries
+}
+
+/// Ports of sessions that go on although they couldn't be opened now: protocol number and port.
+pub(super) fn draining(facts: &Facts<'_>) -> Vec<(u8, [u8; 2])> {
+    let removed = facts.draining.iter().flat_map(|draining| draining.ports.iter().copied());
+    let is_left = |it: &&Publication| facts.proxied.get(&it.id).is_some_and(|is_busy| *is_busy);
+    let left = facts.publications.iter().filter(is_left).flat_map(|publication| {
+        let spec = &publication.spec;
+        spec.ports().iter().map(|port| (spec.protocol().number(), port.to_be_bytes()))
+    });
+    removed.chain(left).collect()
 }
 
 fn entry(
@@ -62,8 +78,16 @@ fn entry(
     target_port: u16,
     source: &Source,
     link: u32,
+    is_held: bool,
 ) -> layout::Publication {
+    let mut flags = 0;
+    if is_held {
+        flags |= publication_flags::HELD;
+    }
     let spec = &publication.spec;
+    if !spec.access().is_open() {
+        flags |= publication_flags::ACCESS;
+    }
     let Limits { max_sessions, rate, source_rate } = spec.limits();
     let number = |limit: Option<NonZeroU32>| limit.map_or(0, NonZeroU32::get);
     layout::Publication {
@@ -74,7 +98,7 @@ fn entry(
             Source::Alias => source_mode::ALIAS,
             Source::Gateway(_) => source_mode::GATEWAY,
         },
-        flags: if spec.access().is_open() { 0 } else { publication_flags::ACCESS },
+        flags,
         link,
         max_sessions: number(max_sessions),
         rate: number(rate),

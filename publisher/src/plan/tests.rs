@@ -6,7 +6,9 @@ use super::*;
 use crate::datapath::Hook;
 use crate::model::SourceMode;
 use crate::topology::{AliasRoute, Device, DeviceKind, LinkInfo, LocalPrefix, Uplink};
-use publisher_common::layout::{LocalKey, link_flags, source_mode, uplink_flags};
+use publisher_common::layout::{
+    LocalKey, link_flags, publication_flags, source_mode, uplink_flags,
+};
 use std::time::SystemTime;
 
 const UPLINK: u32 = 2;
@@ -23,6 +25,8 @@ struct Host {
     snapshot: Snapshot,
     resolutions: Resolutions,
     mtu: Mtu,
+    proxied: BTreeMap<u32, bool>,
+    held: BTreeMap<u32, BTreeSet<u16>>,
     table: LinkTable,
 }
 
@@ -76,6 +80,8 @@ impl Host {
             snapshot,
             resolutions: Resolutions::new(),
             mtu: Mtu::default(),
+            proxied: BTreeMap::new(),
+            held: BTreeMap::new(),
             table: LinkTable::default(),
         };
         host.resolve(|_| {});
@@ -103,8 +109,10 @@ impl Host {
     }
 
     fn desired(&mut self) -> Desired {
-        let Self { publications, bans, draining, snapshot, resolutions, mtu, table } = self;
-        let facts = Facts { publications, bans, draining, snapshot, resolutions, mtu };
+        let Self { publications, bans, draining, snapshot, resolutions, mtu, proxied, held, table } =
+            self;
+        let facts =
+            Facts { publications, bans, draining, snapshot, resolutions, mtu, proxied, held };
         Desired::from_facts(&facts, table)
     }
 
@@ -128,6 +136,23 @@ fn a_publication_becomes_an_entry_a_link_and_programs() {
     assert_eq!(link.gateway, [172, 17, 0, 1]);
     let hooks: Vec<_> = desired.attachments.iter().map(|at| (at.ifindex, at.hook)).collect();
     assert_eq!(hooks, [(UPLINK, Hook::UplinkEthernet), (BRIDGE, Hook::Bridge), (VETH, Hook::Veth)]);
+}
+
+#[test]
+fn what_the_proxy_serves_alone_is_not_in_the_kernel() {
+    let mut host = Host::new();
+    for (missing, flags) in [([8081], publication_flags::HELD), ([8080], 0)] {
+        host.held.insert(7, missing.into());
+        let (_, entry) = host.desired().publications.pop_first().expect("an entry");
+        assert_eq!(entry.flags, flags);
+    }
+    for (has_sessions, ports) in [(false, vec![]), (true, vec![(6, 8080u16.to_be_bytes())])] {
+        host.proxied.insert(7, has_sessions);
+        let desired = host.desired();
+        assert!(desired.publications.is_empty());
+        // Sessions of before go on.
+        assert_eq!(desired.draining, ports);
+    }
 }
 
 #[test]

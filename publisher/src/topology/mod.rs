@@ -27,6 +27,7 @@ use ipnet::Ipv4Net;
 use tokio::task::spawn_blocking;
 
 pub use self::{
+    firewall::FirewallWatcher,
     pool::{DEFAULT_POOL, FALLBACK_POOL, PoolChoice, choose_pool},
     types::*,
     uplinks::choose as choose_uplinks,

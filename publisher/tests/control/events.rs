@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use publisher::api::types::{CloseReason, EventKind, EventSession, EventView};
+use publisher::api::types::{CloseReason, EventKind, EventSession, EventView, SessionPath};
 use publisher::model::Protocol;
 
 use crate::support::{Daemon, ctl, failure};
@@ -26,6 +26,7 @@ fn event(event: EventKind, reason: Option<CloseReason>) -> EventView {
             target: "172.17.0.2".parse().unwrap(),
             target_port: 80,
             publication: 1,
+            path: SessionPath::Kernel,
             uplink: "eth0".into(),
             packets_in: 5,
             bytes_in: 400,

@@ -90,6 +90,8 @@ fn view(publication: &Publication) -> PublicationView {
         },
         access: spec.access().clone(),
         limits: spec.limits(),
+        path_requested: spec.path(),
+        proxy_protocol: spec.proxy_protocol(),
         path: if first { Path::Peer } else { Path::Down },
         path_reason: (!first).then(|| "no route to the target".to_owned()),
         link: text("docker0"),

@@ -29,6 +29,7 @@ pub fn session(client_port: u16, protocol: Protocol, state: SessionState) -> Ses
         target: "172.17.0.2".parse().unwrap(),
         target_port: 80,
         state,
+        path: SessionPath::Kernel,
         publication: 1,
         uplink: "eth0".into(),
         link: "veth1a2b".into(),

@@ -128,7 +128,7 @@ fn h5_h7_the_hosts_own_packets_pass() {
                 assert_eq!(Scene::new().uplink(&bytes), PASSED, "{headers:?}");
             }
             let mut scene = Scene::new();
-            scene.tables.sockets.insert(flow);
+            scene.tables.sockets.insert(flow, true);
             let bytes = extended(&from_client(&flow, &body), headers);
             assert_eq!(scene.uplink(&bytes), PASSED, "a socket of the host");
         }

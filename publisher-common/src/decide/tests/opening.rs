@@ -2,7 +2,7 @@
 
 use super::packets::from_client;
 use super::*;
-use crate::layout::{ForwardKey, LocalKey, port_bit};
+use crate::layout::{ForwardKey, LocalKey, port_bit, publication_flags};
 use crate::wire::protocol;
 
 const LINK_LOCAL_CLIENT: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
@@ -199,8 +199,8 @@ fn h12_s16_sources_that_no_client_can_have_are_dropped() {
 fn a_socket_of_the_host_wins_where_there_is_no_session() {
     let mut scene = Scene::new();
     let flow = samples::flow();
-    scene.tables.sockets.insert(flow);
-    scene.tables.sockets.insert(udp());
+    scene.tables.sockets.insert(flow, false);
+    scene.tables.sockets.insert(udp(), false);
     for segment in [Segment::data(4), Segment::syn_ack(), Segment::fin(), Segment::rst()] {
         assert_eq!(scene.client(&flow, segment), PASSED);
     }
@@ -208,6 +208,23 @@ fn a_socket_of_the_host_wins_where_there_is_no_session() {
     // A SYN asks for the published port all the same, and a session comes before sockets.
     let _ = scene.establish(&flow);
     assert!(matches!(scene.client(&flow, Segment::data(1)), Outcome::ToContainer(..)));
+}
+
+#[test]
+fn where_the_daemon_has_the_port_only_a_connected_socket_wins() {
+    for connected in [false, true] {
+        let mut scene = Scene::new();
+        for publication in scene.tables.publications.values_mut() {
+            publication.flags |= publication_flags::HELD;
+        }
+        scene.tables.sockets.insert(samples::flow(), connected);
+        scene.tables.sockets.insert(udp(), connected);
+        let stray = scene.client(&samples::flow(), Segment::data(4));
+        assert_eq!(stray, if connected { PASSED } else { dropped(Reason::NoSession) });
+        let datagram = scene.client(&udp(), Body::datagram(4));
+        assert_eq!(datagram == PASSED, connected, "{datagram:?}");
+        assert_eq!(matches!(datagram, Outcome::ToContainer(..)), !connected);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::session::SessionPath;
 use crate::model::{Protocol, timestamp};
 
 /// Something that happened to a session, or to the log itself.
@@ -125,15 +126,18 @@ pub struct EventSession {
     pub target_port: u16,
     /// The publication's id.
     pub publication: u32,
-    /// The interface that the client comes in on.
+    /// The way that its packets take.
+    #[serde(default)]
+    pub path: SessionPath,
+    /// The interface that the client comes in on; empty for the proxy's.
     pub uplink: String,
-    /// Packets from the client.
+    /// Packets from the client; 0 for the proxy's TCP.
     pub packets_in: u64,
-    /// Bytes from the client, IP headers included.
+    /// Bytes from the client, IP headers included; of the proxy's, what was sent in them.
     pub bytes_in: u64,
-    /// Packets to the client.
+    /// Packets to the client; 0 for the proxy's TCP.
     pub packets_out: u64,
-    /// Bytes to the client, IP headers included.
+    /// Bytes to the client, IP headers included; of the proxy's, what was sent in them.
     pub bytes_out: u64,
     /// Seconds since its first packet.
     pub duration_seconds: u64,

@@ -12,7 +12,7 @@ mod status;
 pub use ban::BanResult;
 pub use event::{CloseReason, EventKind, EventSession, EventView};
 pub use publication::{Added, Path, PublicationView, Source, SourceView};
-pub use session::{SessionState, SessionView, SessionsFound, WhoisView};
+pub use session::{SessionPath, SessionState, SessionView, SessionsFound, WhoisView};
 pub use status::{
     Attach, DropView, EventsView, FeatureView, LinkKind, LinkView, ProgramView, StatusView,
     TableView, UplinkView,

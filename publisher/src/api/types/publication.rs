@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Access, HostAddress, Limits, PortRange, Protocol, Published, SourceMode, Target, timestamp,
+    Access, HostAddress, Limits, PathMode, PortRange, Protocol, ProxyProtocol, Published,
+    SourceMode, Target, timestamp,
 };
 
 /// A publication and what became of it.
@@ -33,7 +34,13 @@ pub struct PublicationView {
     /// How many sessions there may be.
     #[serde(default)]
     pub limits: Limits,
-    /// The way that packets take into the container.
+    /// The way that was asked for.
+    #[serde(default)]
+    pub path_requested: PathMode,
+    /// The version of the PROXY protocol that the container is spoken to in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// The way that packets take into the container, when their clients come in on an uplink.
     pub path: Path,
     /// Why it isn't a better one.
     pub path_reason: Option<String>,
@@ -108,6 +115,8 @@ pub enum Path {
     Peer,
     /// By way of the container link and its neighbour table (`bpf_redirect_neigh`).
     Neigh,
+    /// Through the socket proxy.
+    Proxy,
     /// None: the target can't be reached now.
     Down,
 }
@@ -117,6 +126,7 @@ impl fmt::Display for Path {
         f.pad(match self {
             Self::Peer => "peer",
             Self::Neigh => "neigh",
+            Self::Proxy => "proxy",
             Self::Down => "down",
         })
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Protocol, timestamp};
 
-/// One translated flow.
+/// One translated flow, or one that the proxy passes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
     /// The protocol.
@@ -34,24 +34,49 @@ pub struct SessionView {
     pub target_port: u16,
     /// How far the session has come.
     pub state: SessionState,
+    /// The way that its packets take.
+    #[serde(default)]
+    pub path: SessionPath,
     /// The publication's id.
     pub publication: u32,
-    /// The interface that the client comes in on.
+    /// The interface that the client comes in on; empty for the proxy's.
     pub uplink: String,
-    /// The container link.
+    /// The container link; empty for the proxy's.
     pub link: String,
-    /// Packets from the client.
+    /// Packets from the client; 0 for the proxy's TCP.
     pub packets_in: u64,
-    /// Bytes from the client, IP headers included.
+    /// Bytes from the client, IP headers included; of the proxy's, what was sent in them.
     pub bytes_in: u64,
-    /// Packets to the client.
+    /// Packets to the client; 0 for the proxy's TCP.
     pub packets_out: u64,
-    /// Bytes to the client, IP headers included.
+    /// Bytes to the client, IP headers included; of the proxy's, what was sent in them.
     pub bytes_out: u64,
     /// Seconds since its first packet.
     pub age_seconds: u64,
     /// Seconds since its last packet.
     pub idle_seconds: u64,
+}
+
+/// The way that a session's packets take.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionPath {
+    /// Translated in the kernel.
+    #[default]
+    Kernel,
+    /// Through the socket proxy.
+    Proxy,
+}
+
+impl fmt::Display for SessionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Kernel => "kernel",
+            Self::Proxy => "proxy",
+        })
+    }
 }
 
 /// The sessions that were asked for.

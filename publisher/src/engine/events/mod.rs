@@ -4,10 +4,11 @@ mod file;
 mod history;
 
 use super::clock;
-use crate::api::types::{CloseReason, EventKind, EventSession, EventView};
+use crate::api::types::{CloseReason, EventKind, EventSession, EventView, SessionPath};
 use crate::config::Log;
 use crate::datapath::{EndReason, Entry};
 use crate::model::Protocol;
+use crate::proxy;
 use file::FileLog;
 pub(super) use history::Ended;
 use history::History;
@@ -61,23 +62,11 @@ impl Events {
             record_kind::TARGET_GONE => (EventKind::Closed, Some(CloseReason::TargetGone)),
             _ => (EventKind::Closed, Some(CloseReason::Fin)),
         };
-        self.publish(record, event, reason);
+        self.publish(record, event, reason, SessionPath::Kernel);
     }
 
     /// The daemon has ended a session.
     pub(super) fn ended(&self, entry: &Entry, reason: EndReason) {
-        let record = Record {
-            sent: entry.sent,
-            received: entry.received,
-            forward: entry.forward,
-            at: clock::now(),
-            reply: entry.reply,
-            publication: entry.session.publication,
-            created: entry.session.created,
-            uplink: entry.session.uplink,
-            kind: 0,
-            reserved: [0; 7],
-        };
         let reason = match reason {
             EndReason::Idle => CloseReason::Idle,
             EndReason::Killed => CloseReason::Killed,
@@ -85,7 +74,7 @@ impl Events {
             EndReason::Denied => CloseReason::Denied,
             EndReason::TargetGone => CloseReason::TargetGone,
         };
-        self.publish(&record, EventKind::Closed, Some(reason));
+        self.publish(&record_of(entry), EventKind::Closed, Some(reason), SessionPath::Kernel);
     }
 
     /// The datapath found no room for so many records.
@@ -125,11 +114,17 @@ impl Events {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish(&self, record: &Record, event: EventKind, reason: Option<CloseReason>) {
+    fn publish(
+        &self,
+        record: &Record,
+        event: EventKind,
+        reason: Option<CloseReason>,
+        path: SessionPath,
+    ) {
         if event == EventKind::Closed {
             self.past().add(Ended::of(record));
         }
-        self.send(|| self.view(record, event, reason));
+        self.send(|| self.view(record, event, reason, path));
     }
 
     /// Hands an event to all who listen; it isn't made where nobody does.
@@ -145,7 +140,13 @@ impl Events {
         let _ = self.readers.send(event);
     }
 
-    fn view(&self, record: &Record, event: EventKind, reason: Option<CloseReason>) -> EventView {
+    fn view(
+        &self,
+        record: &Record,
+        event: EventKind,
+        reason: Option<CloseReason>,
+        path: SessionPath,
+    ) -> EventView {
         let Record { forward, reply, .. } = record;
         let is_udp = reply.protocol == protocol::UDP;
         let session = EventSession {
@@ -160,7 +161,8 @@ impl Events {
             target: reply.target.into(),
             target_port: u16::from_be_bytes(reply.target_port),
             publication: record.publication.index,
-            uplink: self.name(record.uplink),
+            path,
+            uplink: if record.uplink == 0 { String::new() } else { self.name(record.uplink) },
             packets_in: record.sent.packets,
             bytes_in: record.sent.bytes,
             packets_out: record.received.packets,
@@ -174,6 +176,33 @@ impl Events {
     fn name(&self, ifindex: u32) -> String {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.get(&ifindex).cloned().unwrap_or_else(|| format!("#{ifindex}"))
+    }
+}
+
+/// A session as the datapath's log would have it now.
+fn record_of(entry: &Entry) -> Record {
+    Record {
+        sent: entry.sent,
+        received: entry.received,
+        forward: entry.forward,
+        at: clock::now(),
+        reply: entry.reply,
+        publication: entry.session.publication,
+        created: entry.session.created,
+        uplink: entry.session.uplink,
+        kind: 0,
+        reserved: [0; 7],
+    }
+}
+
+/// The proxy's sessions are events too.
+impl proxy::Log for Arc<Events> {
+    fn opened(&self, session: &Entry) {
+        self.publish(&record_of(session), EventKind::Opened, None, SessionPath::Proxy);
+    }
+
+    fn closed(&self, session: &Entry, reason: CloseReason) {
+        self.publish(&record_of(session), EventKind::Closed, Some(reason), SessionPath::Proxy);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Whether the host's firewall may refuse IPv6 traffic to the host's own sockets.
 //!
-//! A publication bypasses netfilter, so the owner's rules for INPUT have to be known. The check
+//! The kernel path bypasses netfilter, so the owner's rules for INPUT have to be known. The check
 //! is coarse on purpose: any chain reached from INPUT that drops or rejects anything counts.
 
 mod legacy;
 mod nftables;
+mod watch;
+
+pub use watch::FirewallWatcher;
 
 use super::{
     netlink::Client,

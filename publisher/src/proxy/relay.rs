@@ -1,0 +1,193 @@
+//! Moving data between two connections until both sides have said all they have to say.
+//!
+//! What fits a small buffer is copied: a request and its answer cost two system calls each. When a side
+//! fills that buffer, data goes on through a pipe, without being copied (splice(2)), until there is no more.
+//! Both are given back before a connection waits for data, so that one at rest costs no memory. A side that
+//! reads slowly holds up the other one: at most a pipe is between them.
+
+use super::pipes::{Pipe, Pipes, SIZE};
+use super::table::{Connection, Sent, now};
+use rustix::pipe::{SpliceFlags, splice};
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// What is copied in one go. A side that has more to say is worth a pipe.
+const SMALL: usize = 16 << 10;
+/// Less than this in one go isn't.
+const WORTH_A_PIPE: usize = 8 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into());
+}
+
+/// One direction of a connection.
+struct Way<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    pipes: &'a Pipes,
+    connection: &'a Connection,
+    sent: &'a Sent,
+}
+
+/// Moves data both ways until both sides have closed theirs.
+///
+/// # Errors
+/// When either side was reset, or went away.
+pub(super) async fn relay(
+    client: &TcpStream,
+    container: &TcpStream,
+    pipes: &Pipes,
+    connection: &Connection,
+) -> io::Result<()> {
+    let Connection { from_client, from_container, .. } = connection;
+    let up = Way { from: client, to: container, pipes, connection, sent: from_client };
+    let down = Way { from: container, to: client, pipes, connection, sent: from_container };
+    tokio::select! {
+        done = async { tokio::try_join!(up.run(), down.run()) } => done.map(|_| ()),
+        // A side that has sent its FIN isn't read any more; a RST that follows would go unnoticed.
+        error = broken(client) => Err(error),
+        error = broken(container) => Err(error),
+    }
+}
+
+/// Ready when a connection was reset.
+async fn broken(stream: &TcpStream) -> io::Error {
+    loop {
+        let error = stream.async_io(Interest::ERROR, || match stream.take_error()? {
+            Some(error) => Err(error),
+            // Woken for nothing.
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        });
+        let done: io::Result<()> = error.await;
+        if let Err(error) = done {
+            return error;
+        }
+    }
+}
+
+async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        to.writable().await?;
+        match to.try_write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Tells a side that the other one has said all.
+fn shut(to: &TcpStream) -> io::Result<()> {
+    match rustix::net::shutdown(to, rustix::net::Shutdown::Write) {
+        // It has been reset, or has closed already.
+        Ok(()) | Err(rustix::io::Errno::NOTCONN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What one step has found.
+enum Step {
+    /// So much was there, and is on its way.
+    Moved(usize),
+    /// There was more than the other side takes now: this is left.
+    Left(Vec<u8>),
+    /// The side has said all.
+    End,
+}
+
+impl Way<'_> {
+    async fn run(&self) -> io::Result<()> {
+        let mut is_bulk = false;
+        loop {
+            self.from.readable().await?;
+            if is_bulk && let Some(pipe) = self.pipes.borrow() {
+                match self.through(pipe).await? {
+                    None => break,
+                    Some(moved) => is_bulk = moved >= WORTH_A_PIPE,
+                }
+                continue;
+            }
+            match self.copy() {
+                Ok(Step::Moved(count)) => is_bulk = count == SMALL,
+                Ok(Step::Left(rest)) => {
+                    write_all(self.to, &rest).await?;
+                    is_bulk = true;
+                }
+                Ok(Step::End) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        shut(self.to)
+    }
+
+    fn moved(&self, bytes: usize) {
+        self.sent.add(0, bytes);
+        self.connection.touch(now());
+    }
+
+    /// Copies what is there, as far as a small buffer goes.
+    fn copy(&self) -> io::Result<Step> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let count = self.from.try_read(buffer)?;
+            if count == 0 {
+                return Ok(Step::End);
+            }
+            self.moved(count);
+            let written = match self.to.try_write(&buffer[..count]) {
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error),
+            };
+            Ok(match written == count {
+                true => Step::Moved(count),
+                false => Step::Left(buffer[written..count].to_vec()),
+            })
+        })
+    }
+
+    /// Moves what is there and what comes meanwhile through a pipe; says how much that was, and nothing if
+    /// it was the last.
+    async fn through(&self, pipe: Pipe) -> io::Result<Option<usize>> {
+        let mut all = 0;
+        loop {
+            let (from, into) = (self.from.as_fd(), pipe.writes.as_fd());
+            let count = match self.from.try_io(Interest::READABLE, || shift(from, into, SIZE)) {
+                Ok(0) => {
+                    self.pipes.give_back(pipe);
+                    return Ok(None);
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pipes.give_back(pipe);
+                    return Ok(Some(all));
+                }
+                Err(error) => return Err(error),
+            };
+            self.moved(count);
+            all += count;
+            let mut held = count;
+            while held > 0 {
+                let (out, to) = (pipe.reads.as_fd(), self.to.as_fd());
+                match self.to.try_io(Interest::WRITABLE, || shift(out, to, held)) {
+                    Ok(count) => held -= count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.to.writable().await?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            // Others have their turn.
+            tokio::task::coop::consume_budget().await;
+        }
+    }
+}
+
+fn shift(from: BorrowedFd<'_>, to: BorrowedFd<'_>, count: usize) -> io::Result<usize> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(splice(from, None, to, None, count, flags)?)
+}

@@ -1,0 +1,328 @@
+//! UDP: a session for each client and asked address, with a connected socket towards the container.
+//!
+//! Replies leave from the address that was asked. A session lives as long as either side sends; where all
+//! of them are in use, one whose client has not been heard of since the container replied makes way.
+
+use super::budget::Share;
+use super::listeners::Bound;
+use super::table::{Connection, Ends, now};
+use super::{Shared, header, socket};
+use crate::api::types::CloseReason;
+use crate::model::{Protocol, Publication};
+use publisher_common::layout::Handle;
+use publisher_common::wire::protocol;
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tracing::{debug, error};
+
+/// Receive calls for one socket before others have their turn.
+const IN_A_ROW: usize = 8;
+/// The most that the kernel hands over in one piece: a datagram, or several of one sender (GRO).
+const LARGEST: usize = 65_535;
+/// Sessions that there may be; each has a descriptor.
+const SESSIONS: usize = 65_536;
+/// Sessions that are looked at for one that can make way.
+const CANDIDATES: usize = 32;
+
+/// Room for what one receive call brings.
+struct Batch {
+    memory: Box<[u8]>,
+    meta: [RecvMeta; BATCH_SIZE],
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self {
+            memory: vec![0; LARGEST * BATCH_SIZE].into(),
+            meta: [RecvMeta::default(); BATCH_SIZE],
+        }
+    }
+
+    fn receive(&mut self, state: &UdpSocketState, socket: UdpSockRef<'_>) -> io::Result<usize> {
+        let mut pieces = self.memory.chunks_exact_mut(LARGEST);
+        let mut pieces: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(pieces.next().unwrap_or_default()));
+        state.recv(socket, &mut pieces, &mut self.meta)
+    }
+
+    /// What was received: who sent it, and its bytes.
+    fn pieces(&self, count: usize) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
+        let pieces = self.memory.chunks_exact(LARGEST);
+        let pieces = self.meta[..count].iter().zip(pieces);
+        pieces.map(|(meta, memory)| (meta, &memory[..meta.len]))
+    }
+}
+
+thread_local! {
+    static REPLIES: RefCell<Batch> = RefCell::new(Batch::new());
+}
+
+/// A client at an address that it asked, by the socket that heard it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    client: SocketAddrV6,
+    host: Ipv6Addr,
+    bound: usize,
+}
+
+/// A session.
+struct Flow {
+    connection: Arc<Connection>,
+    /// Towards the container.
+    socket: UdpSocket,
+    state: UdpSocketState,
+    target: SocketAddrV4,
+    /// What each datagram to the container begins with.
+    header: Option<Vec<u8>>,
+    /// The client was heard of after a reply: it is who it says it is.
+    is_confirmed: AtomicBool,
+    _descriptor: Share,
+}
+
+/// All sessions.
+pub(super) struct Flows {
+    all: Mutex<HashMap<Key, Arc<Flow>>>,
+    idle: AtomicU64,
+}
+
+impl Flows {
+    pub fn new(idle: Duration) -> Self {
+        Self { all: Mutex::default(), idle: AtomicU64::new(idle.as_secs()) }
+    }
+
+    pub fn set_idle(&self, idle: Duration) {
+        self.idle.store(idle.as_secs(), Ordering::Relaxed);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flow>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for one more by ending one of a client that may not even exist.
+    fn make_way(&self) {
+        let all = self.all();
+        let unconfirmed = all
+            .values()
+            .filter(|flow| !flow.is_confirmed.load(Ordering::Relaxed))
+            .take(CANDIDATES)
+            .min_by_key(|flow| flow.connection.last_seen());
+        if let Some(flow) = unconfirmed {
+            flow.connection.end(CloseReason::Idle);
+        }
+    }
+}
+
+/// Receives datagrams of clients for as long as the daemon runs.
+pub(super) async fn receive(shared: &Arc<Shared>) {
+    let mut batch = Batch::new();
+    loop {
+        let bound = match shared.udp.ready().await {
+            Ok(bound) => bound,
+            Err(error) => {
+                error!("can't wait for datagrams: {error}");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        for bound in bound {
+            receive_some(shared, &bound, &mut batch);
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+fn receive_some(shared: &Arc<Shared>, bound: &Arc<Bound>, batch: &mut Batch) {
+    let Some(state) = &bound.udp else { return };
+    let publication = bound.port.publication();
+    for _ in 0..IN_A_ROW {
+        let count = match batch.receive(state, (&bound.socket).into()) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => {
+                debug!("port {}/udp: {error}", bound.number);
+                return;
+            }
+        };
+        for (meta, bytes) in batch.pieces(count) {
+            let (SocketAddr::V6(client), Some(host)) = (meta.addr, meta.dst_ip) else { continue };
+            let host = match host {
+                IpAddr::V6(host) => host,
+                IpAddr::V4(host) => host.to_ipv6_mapped(),
+            };
+            // A flow label would make a client of its own of each of its values.
+            let client = SocketAddrV6::new(*client.ip(), client.port(), 0, client.scope_id());
+            let key = Key { client, host, bound: Arc::as_ptr(bound) as usize };
+            let known = shared.flows.all().get(&key).cloned();
+            let flow = known.or_else(|| open(shared, bound, &publication, key));
+            if let Some(flow) = flow {
+                flow.forward(meta, bytes);
+            }
+        }
+        if count < BATCH_SIZE {
+            return;
+        }
+    }
+}
+
+fn open(
+    shared: &Arc<Shared>,
+    bound: &Arc<Bound>,
+    publication: &Publication,
+    key: Key,
+) -> Option<Arc<Flow>> {
+    if shared.flows.all().len() >= SESSIONS {
+        shared.flows.make_way();
+        return None;
+    }
+    let Some(descriptor) = shared.budget.take(1) else {
+        shared.budget.note_shortage();
+        shared.flows.make_way();
+        return None;
+    };
+    let counted = shared.guard.admit(&bound.port, publication, *key.client.ip(), now())?;
+    let spec = &publication.spec;
+    let target = SocketAddrV4::new(spec.target(), spec.target_port(bound.number)?);
+    let made = socket::connect_udp(target).and_then(|(socket, state)| {
+        let source = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::Unsupported)?;
+        Ok((UdpSocket::from_std(socket.into())?, state, source))
+    });
+    let (socket, state, source) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            debug!("no session with {target} for {}: {error}", key.client);
+            return None;
+        }
+    };
+    let host = SocketAddrV6::new(key.host, bound.number, 0, 0);
+    let ends = Ends { protocol: protocol::UDP, client: key.client, host, source, target };
+    let handle = Handle { index: publication.id, generation: publication.generation };
+    let (number, connection) = shared.table.insert(ends, handle, counted);
+    let header = spec.proxy_protocol().map(|_| {
+        let client = (*key.client.ip(), key.client.port());
+        header::header(Protocol::Udp, client, (key.host, bound.number))
+    });
+    let flow = Arc::new(Flow {
+        connection,
+        socket,
+        state,
+        target,
+        header,
+        is_confirmed: AtomicBool::new(false),
+        _descriptor: descriptor,
+    });
+    shared.flows.all().insert(key, Arc::clone(&flow));
+    shared.log.opened(&flow.connection.entry());
+    let (shared, bound, task) = (Arc::clone(shared), Arc::clone(bound), Arc::clone(&flow));
+    tokio::spawn(async move {
+        let reason = tokio::select! {
+            reason = task.connection.ended() => reason,
+            () = task.answer(&bound, &key) => CloseReason::TargetGone,
+        };
+        shared.flows.all().remove(&key);
+        shared.table.remove(number);
+        shared.log.closed(&task.connection.entry(), reason);
+    });
+    Some(flow)
+}
+
+impl Flow {
+    /// Passes a client's datagrams on: one, or several of the same length in one piece.
+    fn forward(&self, meta: &RecvMeta, bytes: &[u8]) {
+        let count = datagrams(meta);
+        let Connection { from_client, from_container, .. } = &*self.connection;
+        if !from_container.is_nothing() {
+            self.is_confirmed.store(true, Ordering::Relaxed);
+        }
+        from_client.add(count, bytes.len());
+        self.connection.touch(now());
+        // What the container's socket has no room for is lost, as it would be in a network. So is what
+        // nobody takes there: the client asks again, perhaps when somebody does.
+        let socket = &self.socket;
+        if let Some(header) = &self.header {
+            let stride = meta.stride.max(1);
+            let each: Vec<_> =
+                if bytes.is_empty() { vec![bytes] } else { bytes.chunks(stride).collect() };
+            for datagram in each {
+                let _ = rustix::net::send(
+                    socket,
+                    &[header, datagram].concat(),
+                    rustix::net::SendFlags::empty(),
+                );
+            }
+        } else if count == 1 {
+            let _ = rustix::net::send(socket, bytes, rustix::net::SendFlags::empty());
+        } else {
+            let target = self.target.into();
+            let _ = self.state.try_send(socket.into(), &transmit(target, meta, bytes, None));
+        }
+    }
+
+    /// Passes the container's datagrams on, until its socket fails for good.
+    async fn answer(&self, bound: &Bound, key: &Key) {
+        loop {
+            let receive = || {
+                REPLIES.with_borrow_mut(|batch| {
+                    let count = batch.receive(&self.state, (&self.socket).into())?;
+                    for (meta, bytes) in batch.pieces(count) {
+                        self.reply(bound, key, meta, bytes);
+                    }
+                    Ok(())
+                })
+            };
+            // Where nobody listens (an ICMP error said so), somebody may later.
+            if let Err(error) = self.socket.async_io(Interest::READABLE, receive).await {
+                debug!("{}: {error}", self.target);
+            }
+        }
+    }
+
+    fn reply(&self, bound: &Bound, key: &Key, meta: &RecvMeta, bytes: &[u8]) {
+        let Some(state) = &bound.udp else { return };
+        self.connection.from_container.add(datagrams(meta), bytes.len());
+        self.connection.touch(now());
+        let client = key.client.into();
+        let answer = transmit(client, meta, bytes, Some(key.host.into()));
+        if let Err(error) = state.try_send((&bound.socket).into(), &answer) {
+            debug!("no reply to {client}: {error}");
+        }
+    }
+}
+
+/// Datagrams in one piece.
+fn datagrams(meta: &RecvMeta) -> u64 {
+    meta.len.div_ceil(meta.stride.max(1)).max(1) as u64
+}
+
+fn transmit<'a>(
+    destination: SocketAddr,
+    meta: &RecvMeta,
+    contents: &'a [u8],
+    src_ip: Option<IpAddr>,
+) -> Transmit<'a> {
+    let segment_size = (meta.len > meta.stride).then_some(meta.stride);
+    Transmit { destination, ecn: meta.ecn, contents, segment_size, src_ip }
+}
+
+/// Ends sessions that nothing has come for, for as long as the daemon runs.
+pub(super) async fn end_idle(shared: &Arc<Shared>) {
+    loop {
+        let idle = shared.flows.idle.load(Ordering::Relaxed);
+        let pause = Duration::from_secs(idle).div_f64(8.0);
+        tokio::time::sleep(pause.clamp(Duration::from_millis(250), Duration::from_secs(10))).await;
+        let now = now();
+        for flow in shared.flows.all().values() {
+            let age = now.wrapping_sub(flow.connection.last_seen());
+            if u64::from(age) >= idle && age <= u32::MAX / 2 {
+                flow.connection.end(CloseReason::Idle);
+            }
+        }
+    }
+}

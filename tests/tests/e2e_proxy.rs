@@ -1,0 +1,400 @@
+//! The socket proxy: connections and datagrams as their ends would have them without it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ppp::v2::{Addresses, Header};
+use publisher_tests::case::{self, Case};
+use publisher_tests::drops::drops;
+use publisher_tests::lab::{Lab, TARGET};
+use publisher_tests::shell;
+use publisher_tests::topology::{HOST, HOST_2, Options, client_address, host};
+use publisher_tests::traffic::bulk::{self, MIB};
+use publisher_tests::traffic::{tcp, udp};
+
+const ANY: [u8; 4] = [0, 0, 0, 0];
+const SOON: Duration = Duration::from_secs(2);
+
+/// A host whose port 8080 leads to the container by the proxy, for TCP and UDP.
+fn proxied<'a>(case: &'a Case, args: &[&str]) -> Result<Lab<'a>> {
+    let lab = Lab::with(case, Options { clients: 2, ..Options::default() })?;
+    for published in ["8080", "8080/udp"] {
+        let all = [&["add", published, TARGET, "--path", "proxy"], args].concat();
+        lab.daemon.ctl(&all)?.ok()?;
+    }
+    Ok(lab)
+}
+
+/// What the container got of a client that closed its half first, and the client of a container that
+/// answered afterwards.
+#[test]
+fn both_sides_may_close_their_half_first() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |mut stream| {
+            let mut got = Vec::new();
+            if stream.read_to_end(&mut got).is_ok() {
+                let _ = stream.write_all(&[b"all: ", got.as_slice()].concat());
+            }
+        })?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        stream.write_all(b"a question")?;
+        tcp::half_close(&stream)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        assert_eq!(answer, "all: a question");
+
+        lab.daemon.add("8081", "172.17.0.2:81")?;
+        lab.daemon.ctl(&["add", "8081", "172.17.0.2:81", "--path", "proxy"])?.ok()?;
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let _server = tcp::Server::start(lab.net.container(), (ANY, 81), move |mut stream| {
+            let _ = stream.write_all(b"a greeting");
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut got = String::new();
+            let _ = stream.read_to_string(&mut got);
+            let _ = sender.send(got);
+        })?;
+        let mut stream = tcp::connect(lab.net.client(), host(8081))?;
+        let mut greeting = String::new();
+        stream.read_to_string(&mut greeting)?;
+        assert_eq!(greeting, "a greeting");
+        stream.write_all(b"thanks")?;
+        drop(stream);
+        assert_eq!(receiver.recv_timeout(SOON)?, "thanks");
+        Ok(())
+    });
+}
+
+#[test]
+fn bulk_data_arrives_as_it_was_sent() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let _bulk = tcp::Server::start(lab.net.container(), (ANY, 81), bulk::serve)?;
+        let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        lab.daemon.ctl(&["add", "8081", "172.17.0.2:81", "--path", "proxy"])?.ok()?;
+        bulk::exchange(&mut tcp::connect(lab.net.client(), host(8081))?, 300 * MIB)?;
+        // Many small pieces, none of which fills a buffer.
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        for n in 0..5_000 {
+            let line = format!("{n}:{}", "x".repeat(n % 700));
+            assert_eq!(tcp::ask(&mut stream, &line)?, line);
+        }
+        Ok(())
+    });
+}
+
+fn is_reset(stream: &mut TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(SOON))?;
+    match stream.read(&mut [0; 1]) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+        other => anyhow::bail!("expected a reset: {other:?}"),
+    }
+}
+
+/// Whether a connection was reset, which may be half-closed: then only who writes is told.
+fn is_broken(stream: &mut TcpStream) -> Result<()> {
+    let broken = || stream.take_error().is_ok_and(|error| error.is_some());
+    ensure!(shell::wait_until(SOON, broken), "the connection goes on");
+    Ok(())
+}
+
+#[test]
+fn a_reset_of_either_side_reaches_the_other() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let listener =
+            lab.net.container().run(|| TcpListener::bind(SocketAddr::from((ANY, 80))))?;
+        let connect = || -> Result<(TcpStream, TcpStream)> {
+            let stream = tcp::connect(lab.net.client(), host(8080))?;
+            Ok((stream, listener.accept()?.0))
+        };
+        for half_closed in [false, true] {
+            let (client, mut container) = connect()?;
+            if half_closed {
+                tcp::half_close(&client)?;
+                assert_eq!(container.read(&mut [0; 1])?, 0);
+            }
+            tcp::abort(client)?;
+            is_broken(&mut container).with_context(|| format!("the container's, {half_closed}"))?;
+
+            let (mut client, container) = connect()?;
+            if half_closed {
+                tcp::half_close(&container)?;
+                assert_eq!(client.read(&mut [0; 1])?, 0);
+            }
+            tcp::abort(container)?;
+            is_broken(&mut client).with_context(|| format!("the client's, {half_closed}"))?;
+        }
+        drop(listener);
+        // Nobody listens there any more: the client hears of it at once.
+        let start = Instant::now();
+        match tcp::try_connect(lab.net.client(), host(8080), SOON) {
+            tcp::Outcome::Connected(mut stream) => is_reset(&mut stream)?,
+            tcp::Outcome::Failed(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            other => anyhow::bail!("{other:?}"),
+        }
+        ensure!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_slow_reader_holds_up_its_sender_and_nothing_else() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        // It never reads.
+        let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |_stream| {
+            std::thread::sleep(Duration::from_secs(20));
+        })?;
+        let memory = || -> Result<u64> {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", lab.daemon.pid()?))?;
+            let line = status.lines().find(|line| line.starts_with("VmRSS")).context("VmRSS")?;
+            Ok(line.split_whitespace().nth(1).context("a number")?.parse()?)
+        };
+        let before = memory()?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        stream.set_write_timeout(Some(Duration::from_secs(1)))?;
+        let (piece, mut sent) = (vec![7; MIB as usize], 0);
+        let stuck = loop {
+            match stream.write(&piece) {
+                Ok(count) => sent += count,
+                Err(error) => break error,
+            }
+            ensure!(sent < 512 << 20, "nothing holds the sender up");
+        };
+        ensure!(stuck.kind() == ErrorKind::WouldBlock, "{stuck}");
+        let grown = memory()?.saturating_sub(before);
+        ensure!(grown < 4 << 10, "{sent} bytes were taken, and {grown} KiB of memory");
+        Ok(())
+    });
+}
+
+#[test]
+fn datagrams_are_answered_from_the_address_that_was_asked() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let socket = udp::client(lab.net.client(), 5_000)?;
+        let link_local = std::net::SocketAddrV6::new(
+            lab.net.host.link_local("up0")?,
+            8080,
+            0,
+            lab.net.client().ifindex("eth0")?,
+        );
+        let asked = [(HOST, 8080).into(), (HOST_2, 8080).into(), SocketAddr::V6(link_local)];
+        for (round, to) in asked.iter().cycle().take(9).enumerate() {
+            let content = format!("{round} for {to}");
+            let (answer, from) = udp::ask(&socket, *to, content.as_bytes())?;
+            assert_eq!((answer, from), (content.into_bytes(), *to));
+        }
+        // One session for each of them.
+        assert_eq!(lab.daemon.entries(&["sessions", "proto=udp"])?.len(), 3);
+        let ports: std::collections::BTreeSet<_> =
+            server.seen().into_iter().map(|it| it.0).collect();
+        assert_eq!(ports.len(), 3);
+        // Of every size, in fragments too, and empty.
+        for size in [0, 1, 1_000, 1_452, 1_453, 9_000, 65_000] {
+            let content: Vec<u8> = (0..size).map(|n| n as u8).collect();
+            let (answer, _) = udp::ask(&socket, asked[0], &content)?;
+            ensure!(answer == content, "{size} bytes came back as {}", answer.len());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn udp_sessions_end_when_nobody_sends_and_live_while_one_side_does() {
+    case::run(|case| {
+        let net = publisher_tests::topology::Topology::simple()?;
+        let file = case.directory().join("p.toml");
+        std::fs::write(&file, "[proxy]\nudp_idle = 2\n")?;
+        let path = file.to_str().context("path")?;
+        let daemon =
+            publisher_tests::daemon::Daemon::start_with(case, &net.host, &["--config", path])?;
+        daemon.ctl(&["add", "8080/udp", TARGET, "--path", "proxy"])?.ok()?;
+        let server = udp::Server::sink(net.container(), (ANY, 80))?;
+        let socket = udp::client(net.client(), 5_000)?;
+        socket.send_to(b"from the client", (HOST, 8080))?;
+        let session = server.wait_for(b"from the client")?;
+        let count = || daemon.entries(&["sessions"]).map_or(0, |it| it.len());
+        // First only the client sends, then only the container does.
+        for n in 0..8 {
+            std::thread::sleep(Duration::from_millis(500));
+            socket.send_to(format!("again {n}").as_bytes(), (HOST, 8080))?;
+        }
+        assert_eq!(server.wait_for(b"again 7")?, session);
+        for n in 0..8 {
+            std::thread::sleep(Duration::from_millis(500));
+            server.reply(session, format!("answer {n}").as_bytes())?;
+        }
+        let mut buffer = [0; 100];
+        for n in 0..8 {
+            let length = socket.recv(&mut buffer)?;
+            assert_eq!(&buffer[..length], format!("answer {n}").as_bytes());
+        }
+        assert_eq!(count(), 1);
+        ensure!(shell::wait_until(Duration::from_secs(6), || count() == 0), "it goes on idle");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_proxy_protocol_names_the_client() {
+    case::run(|case| {
+        let lab = proxied(case, &["--proxy-protocol", "v2"])?;
+        let client_of = |bytes: &[u8]| -> Result<(SocketAddr, Vec<u8>)> {
+            let header = Header::try_from(bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
+            let rest = bytes[header.len()..].to_vec();
+            match header.addresses {
+                Addresses::IPv6(it) => {
+                    ensure!((it.destination_address, it.destination_port) == (HOST, 8080));
+                    Ok(((it.source_address, it.source_port).into(), rest))
+                }
+                other => anyhow::bail!("{other:?}"),
+            }
+        };
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let _tcp = tcp::Server::start(lab.net.container(), (ANY, 80), move |mut stream| {
+            let mut got = Vec::new();
+            let _ = stream.read_to_end(&mut got);
+            let _ = sender.send(got);
+        })?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        stream.write_all(b"after the header")?;
+        let me = stream.local_addr()?;
+        drop(stream);
+        assert_eq!(client_of(&receiver.recv_timeout(SOON)?)?, (me, b"after the header".to_vec()));
+
+        let udp = udp::Server::sink(lab.net.container(), (ANY, 80))?;
+        let socket = udp::client(lab.net.client(), 5_000)?;
+        for content in [b"one".as_slice(), b"", b"three"] {
+            socket.send_to(content, (HOST, 8080))?;
+        }
+        ensure!(shell::wait_until(SOON, || udp.seen().len() == 3), "{:?}", udp.seen());
+        for ((_, datagram), content) in udp.seen().iter().zip([b"one".as_slice(), b"", b"three"]) {
+            let (client, rest) = client_of(datagram)?;
+            assert_eq!((client, rest), ((client_address(0), 5_000).into(), content.to_vec()));
+        }
+        let publication = &lab.daemon.entries(&["ls"])?[0];
+        assert_eq!(
+            (&publication["path"], &publication["proxy_protocol"]),
+            (&"proxy".into(), &"v2".into())
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn who_may_not_connect_is_refused_under_the_same_reasons() {
+    case::run(|case| {
+        let lab = proxied(case, &["--deny", "2001:db8:1::c1", "--max-sessions", "3"])?;
+        let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let refused = |client: usize| -> Result<()> {
+            match tcp::try_connect(&lab.net.clients[client], host(8080), SOON) {
+                tcp::Outcome::Connected(mut stream) => is_reset(&mut stream),
+                // It came before the client had looked.
+                tcp::Outcome::Failed(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+                other => anyhow::bail!("{other:?}"),
+            }
+        };
+        let count = |reason: &str| -> Result<u64> {
+            Ok(drops(&lab.daemon)?.get(reason).copied().unwrap_or(0))
+        };
+        refused(1)?;
+        assert_eq!(count("denied")?, 1);
+        let mut streams = Vec::new();
+        for n in 0..3 {
+            let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+            assert_eq!(tcp::ask(&mut stream, &format!("{n}"))?, format!("{n}"));
+            streams.push(stream);
+        }
+        refused(0)?;
+        assert_eq!(count("session_limit")?, 1);
+        drop(streams.pop());
+        let free = || lab.daemon.entries(&["sessions"]).is_ok_and(|it| it.len() == 2);
+        ensure!(shell::wait_until(SOON, free), "a session that has ended counts");
+        streams.push(tcp::connect(lab.net.client(), host(8080))?);
+        // A ban ends what there is.
+        lab.daemon.ctl(&["deny", "add", "2001:db8:1::c0"])?.ok()?;
+        for stream in &mut streams {
+            is_reset(stream)?;
+        }
+        refused(0)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_session_log_and_whois_know_the_proxys_sessions() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        tcp::ask(&mut stream, "four")?;
+        let seen = server.last_peer()?;
+        let whois = || lab.daemon.entry(&["whois", &seen.to_string()]);
+        let view = whois()?;
+        assert_eq!(view["client"], client_address(0).to_string());
+        assert_eq!(view["client_port"], stream.local_addr()?.port());
+        let session = lab.daemon.entry(&["sessions"])?;
+        assert_eq!((&session["bytes_in"], &session["bytes_out"]), (&5.into(), &5.into()));
+        drop(stream);
+        let ended = || whois().is_ok_and(|view| !view["ended"].is_null());
+        ensure!(shell::wait_until(SOON, ended), "{:?}", whois());
+        Ok(())
+    });
+}
+
+#[test]
+fn rm_lets_connections_finish_and_kill_ends_them() {
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let _udp = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+        tcp::ask(&mut stream, "before")?;
+        lab.daemon.ctl(&["rm", "8080"])?.ok()?;
+        assert_eq!(tcp::ask(&mut stream, "after")?, "after");
+        let outcome = tcp::try_connect(lab.net.client(), host(8080), SOON);
+        ensure!(matches!(outcome, tcp::Outcome::Refused), "{outcome:?}");
+        // The port is free, and can be published again meanwhile.
+        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "proxy"])?.ok()?;
+        let mut second = tcp::connect(lab.net.client(), host(8080))?;
+        tcp::ask(&mut second, "a second one")?;
+        lab.daemon.ctl(&["rm", "8080", "--kill"])?.ok()?;
+        is_reset(&mut second)?;
+        assert_eq!(tcp::ask(&mut stream, "still there")?, "still there");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_port_that_somebody_has_is_a_conflict_that_names_him() {
+    case::run(|case| {
+        let lab = Lab::with(case, Options::default())?;
+        let _server = tcp::Server::page(lab.net.container(), (ANY, 80), "inside")?;
+        let theirs = tcp::Server::page(&lab.net.host, (Ipv6Addr::UNSPECIFIED, 8080), "theirs")?;
+        let me = format!("process {}", std::process::id());
+        let line = lab.daemon.ctl(&["add", "8080", TARGET])?.failed_with(5)?;
+        ensure!(line.contains("port 8080/tcp is held by") && line.contains(&me), "{line}");
+        ensure!(lab.daemon.entries(&["ls"])?.is_empty(), "a refused publication is there");
+        let udp = udp::Server::echo(&lab.net.host, (Ipv6Addr::UNSPECIFIED, 8080))?;
+        let line = lab.daemon.ctl(&["add", "8080/udp", TARGET])?.failed_with(5)?;
+        ensure!(line.contains("port 8080/udp is held by"), "{line}");
+        drop(udp);
+        // Beside it, clients of uplinks are served by the kernel.
+        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "kernel"])?.ok()?;
+        let fetch = |ns, address| tcp::fetch(ns, (address, 8080));
+        ensure!(fetch(lab.net.client(), HOST)?.starts_with("inside"));
+        ensure!(fetch(&lab.net.host, HOST)?.starts_with("theirs"));
+        // Once it is free, the port can be held.
+        drop(theirs);
+        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "auto"])?.ok()?;
+        ensure!(fetch(&lab.net.host, HOST)?.starts_with("inside"));
+        let line = lab.net.host.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080)));
+        ensure!(line.is_err(), "a published port can be taken");
+        Ok(())
+    });
+}
