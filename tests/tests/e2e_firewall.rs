@@ -23,16 +23,16 @@ fn page(lab: &Lab<'_>, port: u16) -> Option<String> {
     tcp::ask(&mut stream, "GET /").ok()
 }
 
-fn path(lab: &Lab<'_>, published: &str) -> Result<String> {
+fn path(lab: &Lab<'_>, port: u16) -> Result<String> {
     let all = lab.daemon.entries(&["ls"])?;
-    let found = all.iter().find(|it| it["ports"]["first"].to_string() == published);
+    let found = all.iter().find(|it| it["ports"]["first"] == port);
     Ok(found.and_then(|it| it["path"].as_str()).context("no such publication")?.to_owned())
 }
 
 /// Whether 8080 goes by `way` within a moment.
 fn goes_by(lab: &Lab<'_>, way: &str) -> Result<()> {
-    let there = || path(lab, "8080").is_ok_and(|it| it == way);
-    ensure!(shell::wait_until(NOTICED, there), "8080 goes by {}", path(lab, "8080")?);
+    let there = || path(lab, 8080).is_ok_and(|it| it == way);
+    ensure!(shell::wait_until(NOTICED, there), "8080 goes by {}", path(lab, 8080)?);
     Ok(())
 }
 
@@ -114,7 +114,7 @@ fn bypass_leaves_the_firewall_out() {
         let _server = tcp::Server::page(lab.net.container(), (ANY, 80), "inside")?;
         lab.net.host.sh("ip6tables -A INPUT -p tcp --dport 8080 -j DROP")?;
         lab.daemon.add("8080", TARGET)?;
-        assert_eq!(path(&lab, "8080")?, "peer");
+        assert_eq!(path(&lab, 8080)?, "peer");
         ensure!(page(&lab, 8080).is_some());
         lab.net.host.sh("ip6tables -F INPUT")?;
         Ok(())

@@ -12,7 +12,6 @@ use publisher_tests::daemon::Daemon;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::load::is_full;
 use publisher_tests::netns::Netns;
-use publisher_tests::shell;
 use publisher_tests::topology::{HOST, Topology, host};
 use publisher_tests::traffic::tcp;
 
@@ -37,6 +36,7 @@ fn keeper(ns: &Netns, port: u16) -> Result<mpsc::Receiver<TcpStream>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         while let Ok((stream, _)) = socket.accept() {
+            let _ = stream.set_read_timeout(Some(SOON));
             if sender.send(stream).is_err() {
                 return;
             }
@@ -170,6 +170,8 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
         pairs.truncate(20);
         for stream in &mut waiting {
             stream.write_all(b"?")?;
+        }
+        for _ in &waiting {
             let mut container =
                 accepted.recv_timeout(SOON).context("one that waited isn't served")?;
             container.read_exact(&mut [0; 1])?;
@@ -181,7 +183,7 @@ fn without_descriptors_new_connections_wait_and_old_ones_live() {
 #[test]
 fn short_connections_in_a_row_find_a_source_port() {
     case::run(|case| {
-        let lab = Lab::simple(case)?;
+        let mut lab = Lab::simple(case)?;
         let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |mut stream| {
             // The client closes first, and so does the proxy here: TIME_WAIT is on its side.
             let mut byte = [0; 1];
@@ -194,7 +196,8 @@ fn short_connections_in_a_row_find_a_source_port() {
         let count = if is_full() {
             30_000
         } else {
-            lab.net.host.sysctl("ipv4/ip_local_port_range", "40000 40999")?;
+            let Lab { daemon, net } = &mut lab;
+            daemon.alter(|| net.host.sysctl("ipv4/ip_local_port_range", "40000 40999"))?;
             3_000
         };
         lab.net.client().sysctl("ipv4/ip_local_port_range", "1024 65535")?;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use publisher_tests::case;
 use publisher_tests::lab::{Lab, TARGET};
+use publisher_tests::load::is_full;
 use publisher_tests::topology::host;
 use publisher_tests::traffic::pulse::Pulse;
 use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
-/// How often each is done.
-const TIMES: usize = 20;
+/// How often each is done in a full run, and otherwise.
+const TIMES: [usize; 2] = [20, 5];
 /// Connections that are open meanwhile.
 const OPEN: usize = 100;
 
@@ -36,7 +37,7 @@ fn again_and_again(end: End) {
         let mut open: Vec<_> =
             (0..OPEN).map(|_| tcp::connect(lab.net.client(), host(8080))).collect::<Result<_>>()?;
         let mut pins = 0;
-        for round in 0..TIMES {
+        for round in 0..if is_full() { TIMES[0] } else { TIMES[1] } {
             match end {
                 End::Killed => lab.daemon.kill()?,
                 End::Stopped => lab.daemon.stop()?,

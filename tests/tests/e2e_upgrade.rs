@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use publisher_tests::case;
 use publisher_tests::lab::{Lab, TARGET};
+use publisher_tests::load::is_full;
 use publisher_tests::older;
 use publisher_tests::topology::host;
 use publisher_tests::traffic::pulse::Pulse;
@@ -12,13 +13,13 @@ use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
 
-/// How often it is done.
-const TIMES: usize = 20;
+/// How often it is done in a full run, and otherwise.
+const TIMES: [usize; 2] = [20, 5];
 /// Connections that are open meanwhile, beside the ones that carry data.
 const OPEN: usize = 50;
 
 #[test]
-fn twenty_upgrades_from_layout_1_and_back_interrupt_nothing() {
+fn upgrades_from_layout_1_and_back_interrupt_nothing() {
     case::run(|case| {
         let mut lab = Lab::simple(case)?;
         let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
@@ -31,7 +32,7 @@ fn twenty_upgrades_from_layout_1_and_back_interrupt_nothing() {
             (0..OPEN).map(|_| tcp::connect(lab.net.client(), host(8080))).collect::<Result<_>>()?;
         transfer.goes_on(20)?;
         datagrams.goes_on(20)?;
-        for round in 0..TIMES {
+        for round in 0..if is_full() { TIMES[0] } else { TIMES[1] } {
             if round % 2 == 0 {
                 lab.daemon.stop()?;
             } else {

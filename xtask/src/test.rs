@@ -11,10 +11,14 @@ use crate::rules::{Coverage, RULES, Runner};
 use crate::run::{self, say};
 use crate::setup;
 
-/// Crates whose tests need no namespaces: they run side by side.
-const UNIT: [&str; 3] = ["publisher-common", "publisher", "xtask"];
+/// Every crate but that of the BPF programs. All steps name all of them, so that they agree on the features of
+/// what they depend on, and nothing is built twice.
+const CRATES: [&str; 8] =
+    ["-p", "publisher-common", "-p", "publisher", "-p", "publisher-tests", "-p", "xtask"];
+/// Tests that need no namespaces: they run side by side.
+const UNIT: [&str; 2] = ["--lib", "--bins"];
 /// The end-to-end tests, one after the other: they share the machine's BPF file system and its two cores.
-const END_TO_END: &str = "publisher-tests";
+const END_TO_END: [&str; 2] = ["--test", "*"];
 /// Tells the end-to-end tests to do the long runs too.
 const FULL: &str = "PUBLISHER_TEST_FULL";
 /// How long a flood lasts then, in seconds; otherwise the tests know.
@@ -45,15 +49,13 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<()> {
             "warnings",
         ]));
     }
-    report.check(run::cargo().args(["build", "--quiet", "--release"]));
+    report.check(run::cargo().args(["build", "--quiet", "--release"]).args(CRATES));
     if !report.failed.is_empty() {
         return report.finish(start);
     }
-    let packages = UNIT.iter().flat_map(|name| ["-p", name]);
-    report.test(cargo_test(full).args(packages).args(filter));
-    report.test(
-        cargo_test(full).args(["-p", END_TO_END]).args(filter).args(["--", "--test-threads=1"]),
-    );
+    report.test(cargo_test(full).args(UNIT).args(filter));
+    let one_by_one = ["--", "--test-threads=1"];
+    report.test(cargo_test(full).args(END_TO_END).args(filter).args(one_by_one));
     if report.closing.is_empty() {
         report.failed.push("no test ran at all".to_owned());
     }
@@ -69,7 +71,8 @@ pub fn run(full: bool, filter: Option<&str>) -> Result<()> {
 
 fn cargo_test(full: bool) -> Command {
     let mut command = run::cargo();
-    command.args(["test", "--release", "--no-fail-fast"]).envs(setup::environment());
+    command.args(["test", "--release", "--no-fail-fast"]).args(CRATES);
+    command.envs(setup::environment());
     if full {
         command.env(FULL, "1").env(FULL_FLOOD.0, FULL_FLOOD.1);
     }

@@ -120,6 +120,7 @@ fn ls_in_every_form() {
             "target": "172.17.0.2", "target_ports": {"first": 80, "last": 80},
             "source": {"requested": "auto", "used": "alias", "reason": null},
             "access": {"allow": [], "deny": []}, "limits": {},
+            "path_requested": "auto",
             "path": "peer", "path_reason": null, "link": "docker0", "veth": "veth1a2b",
             "sessions": 2, "warnings": [], "created": "2026-11-21T21:20:25Z",
         })
@@ -153,10 +154,10 @@ fn sessions_are_filtered_and_sorted() {
         session(40_000, Protocol::Tcp, SessionState::V6Fin),
     ];
     daemon.ctl(&["sessions"]).says(
-        "PROTO  CLIENT               HOST                ALIAS             TARGET         STATE        IDLE\n\
-         tcp    [2001:db8::5]:40000  [2001:db8::1]:8080  198.18.0.4:40000  172.17.0.2:80  v6-fin       2s\n\
-         tcp    [2001:db8::5]:40002  [2001:db8::1]:8080  198.18.0.4:40002  172.17.0.2:80  established  2s\n\
-         udp    [2001:db8::5]:40001  [2001:db8::1]:8080  198.18.0.4:40001  172.17.0.2:80  half-open    2s\n",
+        "PROTO  CLIENT               HOST                ALIAS             TARGET         STATE        PATH    IDLE\n\
+         tcp    [2001:db8::5]:40000  [2001:db8::1]:8080  198.18.0.4:40000  172.17.0.2:80  v6-fin       kernel  2s\n\
+         tcp    [2001:db8::5]:40002  [2001:db8::1]:8080  198.18.0.4:40002  172.17.0.2:80  established  kernel  2s\n\
+         udp    [2001:db8::5]:40001  [2001:db8::1]:8080  198.18.0.4:40001  172.17.0.2:80  half-open    kernel  2s\n",
     );
     for (filters, names) in [
         (&["proto=udp"][..], "[2001:db8::5]:40001\n"),

@@ -64,8 +64,8 @@ fn what_makes_no_sense_is_refused_without_asking_the_daemon() {
 fn mistakes_on_the_command_line_are_two_lines() {
     for (args, error, hint) in [
         (
-            &["add", "8080", "172.17.0.2:80", "--path", "proxy"][..],
-            "unexpected argument '--path' found",
+            &["add", "8080", "172.17.0.2:80", "--zap", "proxy"][..],
+            "unexpected argument '--zap' found",
             "",
         ),
         (&["add", "8080"], "the following required arguments were not provided: <TARGET>", ""),
