@@ -48,7 +48,7 @@ fn every_contender_carries_every_work() {
         let report = Report::new(Machine::look()?, path, figures, programs);
         let document = serde_json::to_value(&report)?;
         ensure!(document["schema"] == 1, "{document}");
-        ensure!(document["goals"].as_array().is_some_and(|all| all.len() == 5), "{document}");
+        ensure!(document["goals"].as_array().is_some_and(|all| all.len() == 10), "{document}");
         Ok(())
     });
 }

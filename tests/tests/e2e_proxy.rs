@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use ppp::v2::{Addresses, Header};
 use publisher_tests::case::{self, Case};
 use publisher_tests::drops::drops;
+use publisher_tests::fetched;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
 use publisher_tests::topology::{HOST, HOST_2, Options, client_address, host};
@@ -136,6 +137,43 @@ fn a_reset_of_either_side_reaches_the_other() {
             other => anyhow::bail!("{other:?}"),
         }
         ensure!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_answer_arrives_although_a_reset_follows_it() {
+    /// It leaves at once, so that the server's own reset can't overtake it.
+    const ANSWER: usize = 10_000;
+    case::run(|case| {
+        let lab = proxied(case, &[])?;
+        // It answers after the first line, and closes with the rest unread, which is a reset.
+        let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |mut stream| {
+            let mut line = [0; 4];
+            if stream.read_exact(&mut line).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+                let _ = stream.write_all(&[b'n'; ANSWER]);
+            }
+        })?;
+        for _ in 0..20 {
+            let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+            stream.write_all(&[b'?'; 50_000])?;
+            let mut answer = Vec::new();
+            let end = stream.read_to_end(&mut answer);
+            ensure!(answer.len() == ANSWER, "{} bytes of the answer, then {end:?}", answer.len());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_that_is_the_proxy_itself_ends_at_once() {
+    case::run(|case| {
+        let lab = Lab::simple(case)?;
+        lab.daemon.ctl(&["add", "8080", "172.17.0.1:8080", "--path", "proxy"])?.ok()?;
+        let mut stream = tcp::connect(&lab.net.host, (Ipv6Addr::LOCALHOST, 8080))?;
+        is_reset(&mut stream)?;
+        ensure!(lab.daemon.entries(&["sessions"])?.is_empty());
         Ok(())
     });
 }
@@ -282,6 +320,50 @@ fn the_proxy_protocol_names_the_client() {
             (&publication["path"], &publication["proxy_protocol"]),
             (&"proxy".into(), &"v2".into())
         );
+        Ok(())
+    });
+}
+
+#[test]
+fn nginx_logs_the_clients_address() {
+    case::run(|case| {
+        let lab = proxied(case, &["--proxy-protocol", "v2"])?;
+        let directory = case.directory().join("nginx");
+        std::fs::create_dir(&directory)?;
+        let here = directory.display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {here}/{kind};\n"))
+            .concat();
+        let config = format!(
+            "daemon off; master_process off; pid {here}/pid; error_log {here}/error; events {{}}\n\
+             http {{ {temporary} log_format who '$proxy_protocol_addr $proxy_protocol_port'; \
+             access_log {here}/access who; server {{ listen 172.17.0.2:80 proxy_protocol; \
+             location / {{ return 200 'from nginx'; }} }} }}\n"
+        );
+        std::fs::write(directory.join("conf"), config)?;
+        let program = fetched::tree("PUBLISHER_NGINX", "nginx-1.22")?.join("usr/sbin/nginx");
+        let mut command = lab.net.container().command(program);
+        command.arg("-p").arg(&directory).arg("-e").arg(directory.join("error"));
+        let mut nginx = command.arg("-c").arg(directory.join("conf")).spawn().context("nginx")?;
+        let asked = || -> Result<(String, u16)> {
+            let mut stream = tcp::connect(lab.net.client(), host(8080))?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page)?;
+            Ok((page, stream.local_addr()?.port()))
+        };
+        let mut answer = None;
+        shell::wait_until(SOON, || {
+            answer = asked().ok();
+            answer.is_some()
+        });
+        let logged = std::fs::read_to_string(directory.join("access"));
+        nginx.kill()?;
+        nginx.wait()?;
+        let (page, port) = answer.context("nginx doesn't answer")?;
+        ensure!(page.ends_with("from nginx"), "{page}");
+        let line = format!("{} {port}\n", client_address(0));
+        ensure!(logged?.ends_with(&line), "nginx has not logged {line}");
         Ok(())
     });
 }

@@ -72,10 +72,12 @@ impl Engine {
             return Err(uninstalled());
         }
         let mut next = state.clone();
+        let mut was_held = false;
         let (id, before) = match conflicts(state.publications(), &spec) {
             Verdict::Already(publication) => return Ok((publication.id, Before::Same)),
             Verdict::Taken(owner) => return Err(ApiError::taken(&spec, owner)),
             Verdict::Guarded(publication) => {
+                was_held = is_held(&publication.spec);
                 let before = Before::Guarded { access: publication.spec.access().clone() };
                 next.guard(publication.id, spec);
                 (publication.id, before)
@@ -85,10 +87,11 @@ impl Engine {
         room_for_rules(next.publications(), bans.list().len())?;
         let added = next.publications().iter().find(|it| it.id == id).cloned();
         if let Some(publication) = added.as_ref().filter(|it| is_held(&it.spec)) {
-            let must = publication.spec.path() == PathMode::Proxy;
+            let is_new = !was_held;
+            let must = is_new && publication.spec.path() == PathMode::Proxy;
             match inner.hold(self, publication) {
                 Ok(()) => {}
-                Err(Unheld::Occupied(occupied)) => {
+                Err(Unheld::Occupied(occupied)) if is_new => {
                     inner.look_at_proxy(self);
                     return Err(ApiError::occupied(&occupied));
                 }

@@ -79,7 +79,7 @@ impl Engine {
             (true, false) if entry.reply.protocol == udp => Some(CloseReason::Removed),
             _ => None,
         });
-        if kill || self.proxy.counts().keys().all(|id| !removed.contains(id)) {
+        if kill {
             return;
         }
         let (proxy, removed) = (self.proxy.clone(), removed.clone());

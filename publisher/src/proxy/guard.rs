@@ -60,6 +60,11 @@ impl Guard {
         *self.bans.write().unwrap_or_else(PoisonError::into_inner) = bans;
     }
 
+    pub fn is_banned(&self, client: Ipv6Addr) -> bool {
+        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
+        bans.iter().any(|ban| ban.contains(client))
+    }
+
     pub fn set_per_source(&self, limit: u32) {
         self.per_source.store(limit, Ordering::Relaxed);
     }
@@ -101,11 +106,9 @@ impl Guard {
         source: Source,
         now: u32,
     ) -> Result<(), Reason> {
-        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
-        if bans.iter().any(|ban| ban.contains(client)) {
+        if self.is_banned(client) {
             return Err(Reason::Denied);
         }
-        drop(bans);
         let (access, limits) = (publication.spec.access(), publication.spec.limits());
         let rule = access.rules().filter(|(prefix, _)| prefix.contains(client));
         if rule.max_by_key(|(prefix, _)| prefix.bits()).is_some_and(|(_, lets_in)| !lets_in) {

@@ -2,7 +2,7 @@
 
 use super::budget::Share;
 use super::guard::Use;
-use super::listeners::{Bound, Listeners, Token};
+use super::listeners::{Bound, Listeners, Token, next_token};
 use super::{Shared, owner, socket};
 use crate::model::{Protocol, Publication};
 use std::collections::btree_map::Entry;
@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::SocketAddrV6;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A publication whose ports are held.
@@ -96,6 +97,8 @@ pub(super) struct Held(Mutex<BTreeMap<u32, Range>>);
 /// The ports of a publication.
 struct Range {
     port: Arc<Port>,
+    /// The interface index of a link-local address.
+    scope: u32,
     /// The number of each port that is held in the set of sockets.
     held: BTreeMap<u16, Token>,
 }
@@ -116,6 +119,11 @@ impl Held {
         Some(ports.iter().filter(|port| !held.contains_key(port)).collect())
     }
 
+    /// Whether a publication is known here.
+    pub fn has(&self, publication: u32) -> bool {
+        self.all().contains_key(&publication)
+    }
+
     pub fn hold(
         &self,
         shared: &Shared,
@@ -125,13 +133,21 @@ impl Held {
         let spec = &publication.spec;
         let address = spec.host().address();
         let mut all = self.all();
-        let Range { port, held } = all.entry(publication.id).or_insert_with(|| Range {
+        let range = all.entry(publication.id).or_insert_with(|| Range {
+            scope,
             port: Arc::new(Port {
                 publication: RwLock::new(Arc::new(publication.clone())),
                 used: Use::default(),
             }),
             held: BTreeMap::new(),
         });
+        let Range { port, scope: before, held } = range;
+        if *before != scope {
+            // The interface went, and came back as another one.
+            let listeners = shared.listeners(spec.protocol());
+            std::mem::take(held).into_values().for_each(|token| listeners.remove(token));
+            *before = scope;
+        }
         {
             let mut now = port.publication.write().unwrap_or_else(PoisonError::into_inner);
             if **now != *publication {
@@ -160,7 +176,7 @@ impl Held {
     }
 
     pub fn keep(&self, shared: &Shared, kept: impl Fn(u32) -> bool) {
-        for (_, Range { port, held }) in self.all().extract_if(.., |id, _| !kept(*id)) {
+        for (_, Range { port, held, .. }) in self.all().extract_if(.., |id, _| !kept(*id)) {
             let listeners = shared.listeners(port.publication().spec.protocol());
             held.into_values().for_each(|token| listeners.remove(token));
         }
@@ -198,9 +214,11 @@ fn bind(
     let (socket, udp) = bound?;
     listeners.add(Bound {
         socket,
+        token: next_token(),
         port: Arc::clone(port),
         number: address.port(),
         udp,
+        is_gone: AtomicBool::new(false),
         _descriptor: descriptor,
     })
 }

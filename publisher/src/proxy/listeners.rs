@@ -9,7 +9,7 @@ use socket2::Socket;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -20,22 +20,37 @@ const AT_ONCE: usize = 256;
 /// A bound socket of one published port.
 pub(super) struct Bound {
     pub socket: Socket,
+    /// Never that of another one.
+    pub token: Token,
     pub port: Arc<Port>,
     /// The published port.
     pub number: u16,
     /// Of UDP: what its kernel can do.
     pub udp: Option<UdpSocketState>,
+    pub is_gone: AtomicBool,
     pub _descriptor: Share,
 }
 
-/// Its number in the set.
+impl Bound {
+    /// Whether its publication was removed, or is held by another socket.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+}
+
+/// A bound socket's number.
 pub(super) type Token = u64;
+
+/// The next one's number.
+pub(super) fn next_token() -> Token {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// All bound sockets of a protocol.
 pub(super) struct Listeners {
     epoll: AsyncFd<OwnedFd>,
     bound: RwLock<Sockets>,
-    next: AtomicU64,
 }
 
 #[derive(Default)]
@@ -50,11 +65,11 @@ impl Listeners {
         // SAFETY: the descriptor is owned, stays the same, and is closed only when it is dropped, which
         // `AsyncFd` does after it has deregistered.
         let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }?;
-        Ok(Self { epoll, bound: RwLock::default(), next: AtomicU64::new(0) })
+        Ok(Self { epoll, bound: RwLock::default() })
     }
 
     pub fn add(&self, bound: Bound) -> io::Result<Token> {
-        let token = self.next.fetch_add(1, Ordering::Relaxed);
+        let token = bound.token;
         let bound = Arc::new(bound);
         // Known before the first event.
         let mut all = self.bound.write().unwrap_or_else(PoisonError::into_inner);
@@ -72,10 +87,11 @@ impl Listeners {
         tokens.filter_map(|token| all.by_token.get(token).cloned()).collect()
     }
 
-    /// Closes a socket, unless somebody is still at it.
+    /// Closes a socket.
     pub fn remove(&self, token: Token) {
         let mut all = self.bound.write().unwrap_or_else(PoisonError::into_inner);
         let Some(gone) = all.by_token.remove(&token) else { return };
+        gone.is_gone.store(true, Ordering::Release);
         if let Some(tokens) = all.by_port.get_mut(&gone.number) {
             tokens.retain(|other| *other != token);
             if tokens.is_empty() {

@@ -77,8 +77,8 @@ impl Proxy {
             table: Table::default(),
             guard: Guard::default(),
             pipes: Pipes::new(Arc::clone(&budget)),
+            flows: udp::Flows::new(udp_idle, budget.limit()),
             budget,
-            flows: udp::Flows::new(udp_idle),
             log,
         })))
     }

@@ -14,15 +14,13 @@ pub(super) struct Owner {
 /// Whose listener, or bound UDP socket, stands in the way of a socket bound to `address`. Nobody's if only
 /// a connection does.
 pub(super) fn of(protocol: Protocol, address: SocketAddrV6) -> Option<Owner> {
-    let tables = match protocol {
-        Protocol::Tcp => ["tcp6", "tcp"],
-        Protocol::Udp => ["udp6", "udp"],
+    // A socket for IPv4 alone keeps nobody from the IPv6 addresses.
+    let table = match protocol {
+        Protocol::Tcp => "tcp6",
+        Protocol::Udp => "udp6",
     };
-    let read = |table: &str| fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok();
-    let inode = tables.iter().find_map(|table| {
-        let text = read(table)?;
-        text.lines().skip(1).find_map(|line| in_the_way(line, address).map(str::to_owned))
-    })?;
+    let text = fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok()?;
+    let inode = text.lines().skip(1).find_map(|line| in_the_way(line, address))?;
     Some(Owner { process: process(&format!("socket:[{inode}]")) })
 }
 
@@ -36,26 +34,16 @@ fn in_the_way(line: &str, address: SocketAddrV6) -> Option<&str> {
     let holds = matches!(state, "0A" | "07");
     let same_port = u16::from_str_radix(port, 16).is_ok_and(|port| port == address.port());
     let host = host_of(host)?;
-    let meets = host.is_unspecified()
-        || host == Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, 0, 0])
-        || address.ip().is_unspecified()
-        || host == *address.ip();
+    let is_ipv4 = host.to_ipv4_mapped().is_some();
+    let meets =
+        host.is_unspecified() || host == *address.ip() || address.ip().is_unspecified() && !is_ipv4;
     (holds && same_port && meets && inode != "0").then_some(inode)
 }
 
 /// An address as the kernel prints it: words of 32 bits, each in the machine's byte order.
 fn host_of(text: &str) -> Option<Ipv6Addr> {
     let mut octets = [0; 16];
-    let from = match text.len() {
-        32 => 0,
-        // IPv4
-        8 => {
-            octets[10..12].fill(0xff);
-            12
-        }
-        _ => return None,
-    };
-    for (index, word) in octets[from..].chunks_exact_mut(4).enumerate() {
+    for (index, word) in octets.chunks_exact_mut(4).enumerate() {
         let digits = text.get(8 * index..8 * index + 8)?;
         word.copy_from_slice(&u32::from_str_radix(digits, 16).ok()?.to_ne_bytes());
     }
@@ -84,7 +72,8 @@ mod tests {
     #[test]
     fn a_listener_of_this_process_is_found_by_its_port() {
         let listener = TcpListener::bind("[::1]:0").unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("[::1]:0").unwrap();
+        let ipv4 = TcpListener::bind("127.0.0.1:0").unwrap();
         let (tcp_port, udp_port) =
             (listener.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
         let me = Some(std::process::id());
@@ -96,6 +85,7 @@ mod tests {
         assert_eq!(who(Protocol::Tcp, "::1", tcp_port), me);
         assert_eq!(who(Protocol::Tcp, "2001:db8::1", tcp_port), None);
         assert_eq!(who(Protocol::Udp, "::", udp_port), me);
+        assert_eq!(who(Protocol::Tcp, "::", ipv4.local_addr().unwrap().port()), None);
         drop(listener);
         assert_eq!(who(Protocol::Tcp, "::", tcp_port), None);
     }
@@ -105,8 +95,7 @@ mod tests {
         let hex = |octets: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(octets));
         let loopback = [[0; 4], [0; 4], [0; 4], [0, 0, 0, 1]].map(hex).concat();
         assert_eq!(host_of(&loopback), Some(Ipv6Addr::LOCALHOST));
-        assert_eq!(host_of(&hex([10, 1, 2, 3])), "::ffff:10.1.2.3".parse().ok());
-        for text in ["", "0100007", "0100007F0", "g100007F"] {
+        for text in ["", "0100007F", &"g".repeat(32)] {
             assert_eq!(host_of(text), None, "{text}");
         }
     }

@@ -10,7 +10,9 @@ use super::table::{Connection, Sent, now};
 use rustix::pipe::{SpliceFlags, splice};
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::pin::pin;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -32,10 +34,14 @@ struct Way<'a> {
     sent: &'a Sent,
 }
 
+/// What a container has sent before it was reset may take so long to reach its client.
+const REST: Duration = Duration::from_secs(2);
+
 /// Moves data both ways until both sides have closed theirs.
 ///
 /// # Errors
-/// When either side was reset, or went away.
+/// When either side was reset, or went away. What the container had sent before that is delivered: a server
+/// that answers and doesn't read on resets its connection (RFC 1122 §4.2.2.13).
 pub(super) async fn relay(
     client: &TcpStream,
     container: &TcpStream,
@@ -45,27 +51,60 @@ pub(super) async fn relay(
     let Connection { from_client, from_container, .. } = connection;
     let up = Way { from: client, to: container, pipes, connection, sent: from_client };
     let down = Way { from: container, to: client, pipes, connection, sent: from_container };
+    let mut down = pin!(down.run());
+    let failure = {
+        let mut up = pin!(up.run());
+        let (mut up_ended, mut down_ended) = (false, false);
+        loop {
+            tokio::select! {
+                done = &mut up, if !up_ended => match done {
+                    Ok(()) => up_ended = true,
+                    Err(error) => break error,
+                },
+                done = &mut down, if !down_ended => match done {
+                    Ok(()) => down_ended = true,
+                    Err(error) => return Err(error),
+                },
+                // A side that has sent its FIN isn't read any more; a RST that follows would go unnoticed.
+                error = broken(client) => return Err(error),
+                error = broken(container) => {
+                    if down_ended {
+                        return Err(error);
+                    }
+                    break error;
+                }
+            }
+            if up_ended && down_ended {
+                return Ok(());
+            }
+        }
+    };
+    let rest = async {
+        let _ = down.await;
+        while unsent(client) > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
     tokio::select! {
-        done = async { tokio::try_join!(up.run(), down.run()) } => done.map(|_| ()),
-        // A side that has sent its FIN isn't read any more; a RST that follows would go unnoticed.
+        _ = tokio::time::timeout(REST, rest) => Err(failure),
         error = broken(client) => Err(error),
-        error = broken(container) => Err(error),
     }
 }
 
-/// Ready when a connection was reset.
+/// Ready when a connection was reset. The error is left for those who read.
 async fn broken(stream: &TcpStream) -> io::Error {
-    loop {
-        let error = stream.async_io(Interest::ERROR, || match stream.take_error()? {
-            Some(error) => Err(error),
-            // Woken for nothing.
-            None => Err(io::ErrorKind::WouldBlock.into()),
-        });
-        let done: io::Result<()> = error.await;
-        if let Err(error) = done {
-            return error;
-        }
+    match stream.ready(Interest::ERROR).await {
+        Ok(_) => io::ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
     }
+}
+
+/// Bytes that the other side hasn't acknowledged.
+fn unsent(stream: &TcpStream) -> libc::c_int {
+    let mut count: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ writes an int, which lives through the call.
+    let done = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    if done == 0 { count } else { 0 }
 }
 
 async fn write_all(to: &TcpStream, mut rest: &[u8]) -> io::Result<()> {
@@ -103,6 +142,8 @@ impl Way<'_> {
     async fn run(&self) -> io::Result<()> {
         let mut is_bulk = false;
         loop {
+            // A side that always has a little more keeps the other one waiting no longer than its turn.
+            tokio::task::coop::consume_budget().await;
             self.from.readable().await?;
             if is_bulk && let Some(pipe) = self.pipes.borrow() {
                 match self.through(pipe).await? {

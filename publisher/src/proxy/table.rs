@@ -96,6 +96,11 @@ impl Connection {
         }
     }
 
+    /// Whether it was told to end.
+    pub fn is_ending(&self) -> bool {
+        self.must_end.get().is_some()
+    }
+
     pub fn end(&self, reason: CloseReason) {
         let _ = self.must_end.set(reason);
         self.told.notify_one();

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream as StdStream};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -35,20 +36,26 @@ pub(super) async fn accept(shared: &Arc<Shared>) {
             }
         };
         for bound in bound {
-            accept_some(shared, &bound).await;
+            if accept_some(shared, &bound).await.is_break() {
+                break;
+            }
         }
         tokio::task::coop::consume_budget().await;
     }
 }
 
-/// Accepts what waits at one port. Without descriptors nothing is accepted: it waits in the kernel.
-async fn accept_some(shared: &Arc<Shared>, bound: &Arc<Bound>) {
+/// Accepts what waits at one port. Without descriptors nothing is accepted, here or elsewhere: it waits in
+/// the kernel.
+async fn accept_some(shared: &Arc<Shared>, bound: &Arc<Bound>) -> ControlFlow<()> {
     let publication = bound.port.publication();
     for _ in 0..IN_A_ROW {
+        if bound.is_gone() {
+            break;
+        }
         let Some(descriptors) = shared.budget.take(DESCRIPTORS) else {
             shared.budget.note_shortage();
             shared.budget.wait().await;
-            return;
+            return ControlFlow::Break(());
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match acceptfrom_with(&bound.socket, flags) {
@@ -61,16 +68,17 @@ async fn accept_some(shared: &Arc<Shared>, bound: &Arc<Bound>) {
                 let incoming = Incoming { stream, client, port: bound.number, descriptors };
                 take(shared, bound, &publication, incoming);
             }
-            Err(Errno::AGAIN) => return,
+            Err(Errno::AGAIN) => break,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 shared.budget.note_shortage();
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                return;
+                return ControlFlow::Break(());
             }
             // The client is gone already.
             Err(_) => {}
         }
     }
+    ControlFlow::Continue(())
 }
 
 /// A connection that was accepted.
@@ -114,6 +122,12 @@ async fn serve(shared: &Shared, publication: &Publication, incoming: Incoming, c
     else {
         return;
     };
+    // A target that is the host's own, on a port that is held here: it would be its own client for ever.
+    if *source.ip() == spec.target() && !shared.tcp.at(target_port).is_empty() {
+        debug!("{target} leads back to the proxy");
+        socket::reset(&stream);
+        return;
+    }
     if spec.proxy_protocol().is_some() {
         let header =
             header::header(Protocol::Tcp, (*client.ip(), client.port()), (*host.ip(), host.port()));
@@ -126,6 +140,13 @@ async fn serve(shared: &Shared, publication: &Publication, incoming: Incoming, c
     let ends = Ends { protocol: protocol::TCP, client, host, source, target };
     let handle = Handle { index: publication.id, generation: publication.generation };
     let (number, connection) = shared.table.insert(ends, handle, counted);
+    // It has been in no table while its container was asked.
+    if shared.guard.is_banned(*client.ip()) || !shared.held.has(publication.id) {
+        socket::reset(&stream);
+        socket::reset(&container);
+        shared.table.remove(number);
+        return;
+    }
     shared.log.opened(&connection.entry());
     let reason = tokio::select! {
         done = relay::relay(&stream, &container, &shared.pipes, &connection) => reason_of(&done),

@@ -4,11 +4,12 @@
 //! of them are in use, one whose client has not been heard of since the container replied makes way.
 
 use super::budget::Share;
-use super::listeners::Bound;
+use super::listeners::{Bound, Token};
 use super::table::{Connection, Ends, now};
 use super::{Shared, header, socket};
 use crate::api::types::CloseReason;
 use crate::model::{Protocol, Publication};
+use crate::topology::reserved_ports::read_ephemeral;
 use publisher_common::layout::Handle;
 use publisher_common::wire::protocol;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -17,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -27,10 +28,13 @@ use tracing::{debug, error};
 const IN_A_ROW: usize = 8;
 /// The most that the kernel hands over in one piece: a datagram, or several of one sender (GRO).
 const LARGEST: usize = 65_535;
-/// Sessions that there may be; each has a descriptor.
+/// Sessions that there may be, as far as descriptors and ports go.
 const SESSIONS: usize = 65_536;
 /// Sessions that are looked at for one that can make way.
-const CANDIDATES: usize = 32;
+const CANDIDATES: usize = 256;
+/// A datagram of this size needs no fragments on any IPv6 link (RFC 8200 §5). Several of them can be sent in one
+/// piece (GSO); the kernel refuses that for those that would need some.
+const FITS: usize = 1_280 - 40 - 8;
 
 /// Room for what one receive call brings.
 struct Batch {
@@ -70,7 +74,7 @@ thread_local! {
 struct Key {
     client: SocketAddrV6,
     host: Ipv6Addr,
-    bound: usize,
+    bound: Token,
 }
 
 /// A session.
@@ -90,12 +94,16 @@ struct Flow {
 /// All sessions.
 pub(super) struct Flows {
     all: Mutex<HashMap<Key, Arc<Flow>>>,
+    most: usize,
     idle: AtomicU64,
 }
 
 impl Flows {
-    pub fn new(idle: Duration) -> Self {
-        Self { all: Mutex::default(), idle: AtomicU64::new(idle.as_secs()) }
+    /// Sessions take a source port of the host each: at least half of them are left to others.
+    pub fn new(idle: Duration, descriptors: u64) -> Self {
+        let ports = read_ephemeral().map_or(0, |range| range.end() - range.start());
+        let most = (usize::from(ports) / 2).min(descriptors as usize / 2).min(SESSIONS);
+        Self { all: Mutex::default(), most, idle: AtomicU64::new(idle.as_secs()) }
     }
 
     pub fn set_idle(&self, idle: Duration) {
@@ -111,8 +119,9 @@ impl Flows {
         let all = self.all();
         let unconfirmed = all
             .values()
-            .filter(|flow| !flow.is_confirmed.load(Ordering::Relaxed))
             .take(CANDIDATES)
+            .filter(|flow| !flow.is_confirmed.load(Ordering::Relaxed))
+            .filter(|flow| !flow.connection.is_ending())
             .min_by_key(|flow| flow.connection.last_seen());
         if let Some(flow) = unconfirmed {
             flow.connection.end(CloseReason::Idle);
@@ -143,6 +152,9 @@ fn receive_some(shared: &Arc<Shared>, bound: &Arc<Bound>, batch: &mut Batch) {
     let Some(state) = &bound.udp else { return };
     let publication = bound.port.publication();
     for _ in 0..IN_A_ROW {
+        if bound.is_gone() {
+            return;
+        }
         let count = match batch.receive(state, (&bound.socket).into()) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -159,7 +171,7 @@ fn receive_some(shared: &Arc<Shared>, bound: &Arc<Bound>, batch: &mut Batch) {
             };
             // A flow label would make a client of its own of each of its values.
             let client = SocketAddrV6::new(*client.ip(), client.port(), 0, client.scope_id());
-            let key = Key { client, host, bound: Arc::as_ptr(bound) as usize };
+            let key = Key { client, host, bound: bound.token };
             let known = shared.flows.all().get(&key).cloned();
             let flow = known.or_else(|| open(shared, bound, &publication, key));
             if let Some(flow) = flow {
@@ -178,7 +190,11 @@ fn open(
     publication: &Publication,
     key: Key,
 ) -> Option<Arc<Flow>> {
-    if shared.flows.all().len() >= SESSIONS {
+    // Nobody can be answered from a link-local address but on its own link.
+    if key.host.is_unicast_link_local() && key.client.scope_id() == 0 {
+        return None;
+    }
+    if shared.flows.all().len() >= shared.flows.most {
         shared.flows.make_way();
         return None;
     }
@@ -198,9 +214,14 @@ fn open(
         Ok(made) => made,
         Err(error) => {
             debug!("no session with {target} for {}: {error}", key.client);
+            shared.flows.make_way();
             return None;
         }
     };
+    if *source.ip() == spec.target() && !shared.udp.at(target.port()).is_empty() {
+        debug!("{target} leads back to the proxy");
+        return None;
+    }
     let host = SocketAddrV6::new(key.host, bound.number, 0, 0);
     let ends = Ends { protocol: protocol::UDP, client: key.client, host, source, target };
     let handle = Handle { index: publication.id, generation: publication.generation };
@@ -220,11 +241,12 @@ fn open(
     });
     shared.flows.all().insert(key, Arc::clone(&flow));
     shared.log.opened(&flow.connection.entry());
-    let (shared, bound, task) = (Arc::clone(shared), Arc::clone(bound), Arc::clone(&flow));
+    // The port is let go of while its sessions end.
+    let (shared, bound, task) = (Arc::clone(shared), Arc::downgrade(bound), Arc::clone(&flow));
     tokio::spawn(async move {
         let reason = tokio::select! {
             reason = task.connection.ended() => reason,
-            () = task.answer(&bound, &key) => CloseReason::TargetGone,
+            () = task.answer(&bound, &key) => CloseReason::Removed,
         };
         shared.flows.all().remove(&key);
         shared.table.remove(number);
@@ -260,26 +282,29 @@ impl Flow {
         } else if count == 1 {
             let _ = rustix::net::send(socket, bytes, rustix::net::SendFlags::empty());
         } else {
-            let target = self.target.into();
-            let _ = self.state.try_send(socket.into(), &transmit(target, meta, bytes, None));
+            let transmit = transmit(self.target.into(), meta, bytes, None);
+            let _ = send(&self.state, || socket.into(), transmit);
         }
     }
 
-    /// Passes the container's datagrams on, until its socket fails for good.
-    async fn answer(&self, bound: &Bound, key: &Key) {
+    /// Passes the container's datagrams on, for as long as the port is held.
+    async fn answer(&self, bound: &Weak<Bound>, key: &Key) {
         loop {
             let receive = || {
                 REPLIES.with_borrow_mut(|batch| {
                     let count = batch.receive(&self.state, (&self.socket).into())?;
+                    let Some(bound) = bound.upgrade() else { return Ok(false) };
                     for (meta, bytes) in batch.pieces(count) {
-                        self.reply(bound, key, meta, bytes);
+                        self.reply(&bound, key, meta, bytes);
                     }
-                    Ok(())
+                    Ok(true)
                 })
             };
-            // Where nobody listens (an ICMP error said so), somebody may later.
-            if let Err(error) = self.socket.async_io(Interest::READABLE, receive).await {
-                debug!("{}: {error}", self.target);
+            match self.socket.async_io(Interest::READABLE, receive).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // Where nobody listens (an ICMP error said so), somebody may later.
+                Err(error) => debug!("{}: {error}", self.target),
             }
         }
     }
@@ -290,10 +315,29 @@ impl Flow {
         self.connection.touch(now());
         let client = key.client.into();
         let answer = transmit(client, meta, bytes, Some(key.host.into()));
-        if let Err(error) = state.try_send((&bound.socket).into(), &answer) {
+        if let Err(error) = send(state, || (&bound.socket).into(), answer) {
             debug!("no reply to {client}: {error}");
         }
     }
+}
+
+/// Sends one datagram, or several of the same length: in one piece where that is sure to be taken.
+fn send<'a>(
+    state: &UdpSocketState,
+    socket: impl Fn() -> UdpSockRef<'a>,
+    transmit: Transmit<'_>,
+) -> io::Result<()> {
+    let Some(stride) = transmit.segment_size else { return state.try_send(socket(), &transmit) };
+    if stride <= FITS && state.max_gso_segments() > 1 {
+        return state.try_send(socket(), &transmit);
+    }
+    // Otherwise each by itself, in fragments if need be.
+    for contents in transmit.contents.chunks(stride) {
+        let Transmit { destination, ecn, src_ip, .. } = transmit;
+        let one = Transmit { destination, ecn, contents, segment_size: None, src_ip };
+        state.try_send(socket(), &one)?;
+    }
+    Ok(())
 }
 
 /// Datagrams in one piece.

@@ -32,6 +32,8 @@ const CONTAINER_6: Ipv6Addr = Ipv6Addr::new(0xfd17, 0, 0, 0, 0, 0, 0, 2);
 pub enum Kind {
     /// The kernel path of `publisherd`.
     Publisher,
+    /// Its socket proxy.
+    Proxy,
     /// The newest Docker's userland proxy, IPv6 to IPv4.
     DockerProxy,
     /// IPv4 to IPv4 by netfilter.
@@ -42,13 +44,15 @@ pub enum Kind {
 
 impl Kind {
     /// All of them; ours first.
-    pub const ALL: [Self; 4] = [Self::Publisher, Self::DockerProxy, Self::Dnat, Self::Routed];
+    pub const ALL: [Self; 5] =
+        [Self::Publisher, Self::Proxy, Self::DockerProxy, Self::Dnat, Self::Routed];
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {
             Self::Publisher => "Publisher",
+            Self::Proxy => "Publisher's proxy",
             Self::DockerProxy => "docker-proxy 28.5",
             Self::Dnat => "IPv4 iptables DNAT",
             Self::Routed => "routed IPv6",
@@ -61,7 +65,7 @@ impl fmt::Display for Kind {
 pub struct Contender<'a> {
     /// Which one.
     pub kind: Kind,
-    /// The daemon of [`Kind::Publisher`].
+    /// The daemon of [`Kind::Publisher`] and [`Kind::Proxy`].
     pub daemon: Option<Daemon<'a>>,
     _proxies: Vec<DockerProxy>,
     service: Service,
@@ -83,7 +87,7 @@ impl<'a> Contender<'a> {
         let (mut served, mut reached) = (IpAddr::from(target), IpAddr::from(HOST));
         let mut ports = PUBLISHED;
         match kind {
-            Kind::Publisher | Kind::DockerProxy => write_rules(&net)?,
+            Kind::Publisher | Kind::Proxy | Kind::DockerProxy => write_rules(&net)?,
             Kind::Dnat => {
                 write_rules(&net)?;
                 by_ipv4(&net)?;
@@ -97,7 +101,11 @@ impl<'a> Contender<'a> {
         }
         let service = Service::start(net.container(), served)?;
         match kind {
-            Kind::Publisher => daemon = Some(publish(case, &net, target)?),
+            Kind::Publisher => daemon = Some(publish(case, &net, target, "kernel", "peer")?),
+            Kind::Proxy => {
+                without_pacing(&net.host)?;
+                daemon = Some(publish(case, &net, target, "proxy", "proxy")?);
+            }
             Kind::DockerProxy => {
                 without_pacing(&net.host)?;
                 for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
@@ -138,7 +146,9 @@ impl<'a> Contender<'a> {
             (Kind::Publisher, IpAddr::V4(seen)) => {
                 seen.octets()[0] == 198 && seen.octets()[1] & 0xfe == 18
             }
-            (Kind::DockerProxy, _) => seen == IpAddr::from(Ipv4Addr::new(172, 17, 0, 1)),
+            (Kind::Proxy | Kind::DockerProxy, _) => {
+                seen == IpAddr::from(Ipv4Addr::new(172, 17, 0, 1))
+            }
             (Kind::Dnat, _) => seen == IpAddr::from(CLIENT_4),
             (Kind::Routed, _) => seen == IpAddr::from(client_address(0)),
             (Kind::Publisher, IpAddr::V6(_)) => false,
@@ -161,19 +171,27 @@ impl<'a> Contender<'a> {
     }
 }
 
-fn publish<'a>(case: &'a Case, net: &Topology, target: Ipv4Addr) -> Result<Daemon<'a>> {
+/// Publishes by way of `asked`, and waits until that is `way`.
+fn publish<'a>(
+    case: &'a Case,
+    net: &Topology,
+    target: Ipv4Addr,
+    asked: &str,
+    way: &str,
+) -> Result<Daemon<'a>> {
     let daemon = Daemon::start(case, &net.host)?;
     for (port, inside) in PUBLISHED.into_iter().zip([SHORT_PORT, STREAM_PORT]) {
-        daemon.add(&port.to_string(), &format!("{target}:{inside}"))?;
+        let (port, target) = (port.to_string(), format!("{target}:{inside}"));
+        daemon.ctl(&["add", &port, &target, "--path", asked])?.ok()?;
     }
     // The veth behind the bridge is found once the container's neighbour entry is there.
     shell::wait_until(Duration::from_secs(5), || {
-        daemon.entries(&["ls"]).is_ok_and(|all| all.iter().all(|it| it["path"] == "peer"))
+        daemon.entries(&["ls"]).is_ok_and(|all| all.iter().all(|it| it["path"] == way))
     });
     Ok(daemon)
 }
 
-/// docker-proxy has no option for the congestion control of its sockets: its routes say it.
+/// A proxy's sockets have no option for their congestion control: its routes say it.
 fn without_pacing(host: &Netns) -> Result<()> {
     host.ip(
         "route change 172.17.0.0/16 dev br0 proto kernel scope link src 172.17.0.1 congctl cubic",

@@ -1,4 +1,5 @@
-//! What the tests need and the machine must not run by itself: two Docker engines, two old kernels and fail2ban, unpacked into the cache.
+//! What the tests need and the machine must not run by itself: two Docker engines, two old kernels, fail2ban and nginx,
+//! unpacked into the cache.
 
 use std::env;
 use std::ffi::OsString;
@@ -25,7 +26,7 @@ pub struct Tree {
     parts: &'static [(&'static str, &'static [&'static str])],
 }
 
-pub const TREES: [Tree; 5] = [
+pub const TREES: [Tree; 6] = [
     Tree {
         dir: "docker-20.10",
         variable: "PUBLISHER_DOCKER_20_10",
@@ -62,6 +63,14 @@ pub const TREES: [Tree; 5] = [
         version: "1.0.",
         // Debian 12's own Python runs it. Installed, it would start and watch the machine's logs.
         parts: &[("bookworm", &["fail2ban"])],
+    },
+    Tree {
+        dir: "nginx-1.22",
+        variable: "PUBLISHER_NGINX",
+        what: "nginx 1.22",
+        version: "1.22.",
+        // Installed, it would start and take the machine's port 80.
+        parts: &[("bookworm", &["nginx"])],
     },
 ];
 

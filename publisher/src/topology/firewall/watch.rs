@@ -2,6 +2,7 @@
 //! none: it is looked at now and then.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use netlink_sys::{Socket, SocketAddr};
@@ -13,29 +14,34 @@ const GROUP: u32 = 7;
 const QUIET: Duration = Duration::from_millis(50);
 
 /// A stream of changes.
-pub struct FirewallWatcher(Option<AsyncFd<Socket>>);
+pub struct FirewallWatcher {
+    socket: Option<AsyncFd<Socket>>,
+    /// A change was heard of, and nobody has been told yet.
+    pending: AtomicBool,
+}
 
 impl FirewallWatcher {
     /// Subscribes in the calling thread's network namespace, where the kernel has nf_tables.
     pub fn open() -> Self {
-        Self(subscribe().ok())
+        Self { socket: subscribe().ok(), pending: AtomicBool::new(false) }
     }
 
-    /// Waits for the next change. Never ready without nf_tables.
+    /// Waits for the next change. Never ready without nf_tables. Nothing is lost when the returned future
+    /// is dropped and `changed` is called again.
     pub async fn changed(&self) {
-        let Some(socket) = &self.0 else { return std::future::pending().await };
-        loop {
+        let Some(socket) = &self.socket else { return std::future::pending().await };
+        while !self.pending.load(Ordering::Relaxed) {
             let Ok(mut ready) = socket.readable().await else {
                 return std::future::pending().await;
             };
-            let any = drain(socket.get_ref());
-            ready.clear_ready();
-            if any {
-                tokio::time::sleep(QUIET).await;
-                drain(socket.get_ref());
-                return;
+            if drain(socket.get_ref()) {
+                self.pending.store(true, Ordering::Relaxed);
             }
+            ready.clear_ready();
         }
+        tokio::time::sleep(QUIET).await;
+        drain(socket.get_ref());
+        self.pending.store(false, Ordering::Relaxed);
     }
 }
 
