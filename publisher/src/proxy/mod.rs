@@ -8,6 +8,7 @@
 //! All sockets of a protocol wait in one epoll set and are served by one task ([`listeners`]), so that
 //! 10,000 ports are 10,000 descriptors and nothing else.
 
+mod batch;
 mod budget;
 mod guard;
 mod header;

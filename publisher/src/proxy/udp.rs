@@ -3,6 +3,7 @@
 //! Replies leave from the address that was asked. A session lives as long as either side sends; where all
 //! of them are in use, one whose client has not been heard of since the container replied makes way.
 
+use super::batch::{Batch, datagrams, send, transmit};
 use super::budget::Share;
 use super::listeners::{Bound, Token};
 use super::table::{Connection, Ends, now};
@@ -12,10 +13,10 @@ use crate::model::{Protocol, Publication};
 use crate::topology::reserved_ports::read_ephemeral;
 use publisher_common::layout::Handle;
 use publisher_common::wire::protocol;
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,44 +27,10 @@ use tracing::{debug, error};
 
 /// Receive calls for one socket before others have their turn.
 const IN_A_ROW: usize = 8;
-/// The most that the kernel hands over in one piece: a datagram, or several of one sender (GRO).
-const LARGEST: usize = 65_535;
 /// Sessions that there may be, as far as descriptors and ports go.
 const SESSIONS: usize = 65_536;
 /// Sessions that are looked at for one that can make way.
 const CANDIDATES: usize = 256;
-/// A datagram of this size needs no fragments on any IPv6 link (RFC 8200 §5). Several of them can be sent in one
-/// piece (GSO); the kernel refuses that for those that would need some.
-const FITS: usize = 1_280 - 40 - 8;
-
-/// Room for what one receive call brings.
-struct Batch {
-    memory: Box<[u8]>,
-    meta: [RecvMeta; BATCH_SIZE],
-}
-
-impl Batch {
-    fn new() -> Self {
-        Self {
-            memory: vec![0; LARGEST * BATCH_SIZE].into(),
-            meta: [RecvMeta::default(); BATCH_SIZE],
-        }
-    }
-
-    fn receive(&mut self, state: &UdpSocketState, socket: UdpSockRef<'_>) -> io::Result<usize> {
-        let mut pieces = self.memory.chunks_exact_mut(LARGEST);
-        let mut pieces: [IoSliceMut<'_>; BATCH_SIZE] =
-            std::array::from_fn(|_| IoSliceMut::new(pieces.next().unwrap_or_default()));
-        state.recv(socket, &mut pieces, &mut self.meta)
-    }
-
-    /// What was received: who sent it, and its bytes.
-    fn pieces(&self, count: usize) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
-        let pieces = self.memory.chunks_exact(LARGEST);
-        let pieces = self.meta[..count].iter().zip(pieces);
-        pieces.map(|(meta, memory)| (meta, &memory[..meta.len]))
-    }
-}
 
 thread_local! {
     static REPLIES: RefCell<Batch> = RefCell::new(Batch::new());
@@ -163,8 +130,8 @@ fn receive_some(shared: &Arc<Shared>, bound: &Arc<Bound>, batch: &mut Batch) {
                 return;
             }
         };
-        for (meta, bytes) in batch.pieces(count) {
-            let (SocketAddr::V6(client), Some(host)) = (meta.addr, meta.dst_ip) else { continue };
+        batch.each(count, |meta, bytes| {
+            let (SocketAddr::V6(client), Some(host)) = (meta.addr, meta.dst_ip) else { return };
             let host = match host {
                 IpAddr::V6(host) => host,
                 IpAddr::V4(host) => host.to_ipv6_mapped(),
@@ -177,7 +144,7 @@ fn receive_some(shared: &Arc<Shared>, bound: &Arc<Bound>, batch: &mut Batch) {
             if let Some(flow) = flow {
                 flow.forward(meta, bytes);
             }
-        }
+        });
         if count < BATCH_SIZE {
             return;
         }
@@ -294,9 +261,7 @@ impl Flow {
                 REPLIES.with_borrow_mut(|batch| {
                     let count = batch.receive(&self.state, (&self.socket).into())?;
                     let Some(bound) = bound.upgrade() else { return Ok(false) };
-                    for (meta, bytes) in batch.pieces(count) {
-                        self.reply(&bound, key, meta, bytes);
-                    }
+                    batch.each(count, |meta, bytes| self.reply(&bound, key, meta, bytes));
                     Ok(true)
                 })
             };
@@ -319,40 +284,6 @@ impl Flow {
             debug!("no reply to {client}: {error}");
         }
     }
-}
-
-/// Sends one datagram, or several of the same length: in one piece where that is sure to be taken.
-fn send<'a>(
-    state: &UdpSocketState,
-    socket: impl Fn() -> UdpSockRef<'a>,
-    transmit: Transmit<'_>,
-) -> io::Result<()> {
-    let Some(stride) = transmit.segment_size else { return state.try_send(socket(), &transmit) };
-    if stride <= FITS && state.max_gso_segments() > 1 {
-        return state.try_send(socket(), &transmit);
-    }
-    // Otherwise each by itself, in fragments if need be.
-    for contents in transmit.contents.chunks(stride) {
-        let Transmit { destination, ecn, src_ip, .. } = transmit;
-        let one = Transmit { destination, ecn, contents, segment_size: None, src_ip };
-        state.try_send(socket(), &one)?;
-    }
-    Ok(())
-}
-
-/// Datagrams in one piece.
-fn datagrams(meta: &RecvMeta) -> u64 {
-    meta.len.div_ceil(meta.stride.max(1)).max(1) as u64
-}
-
-fn transmit<'a>(
-    destination: SocketAddr,
-    meta: &RecvMeta,
-    contents: &'a [u8],
-    src_ip: Option<IpAddr>,
-) -> Transmit<'a> {
-    let segment_size = (meta.len > meta.stride).then_some(meta.stride);
-    Transmit { destination, ecn: meta.ecn, contents, segment_size, src_ip }
 }
 
 /// Ends sessions that nothing has come for, for as long as the daemon runs.
