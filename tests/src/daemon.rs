@@ -428,6 +428,9 @@ impl Drop for Daemon<'_> {
         if let Err(error) = self.uninstall() {
             self.case.found(format!("uninstall: {error:#}\n{}", self.log()));
         }
+        if self.log().contains("panicked at") {
+            self.case.found(format!("publisherd has panicked:\n{}", self.log()));
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a pipe holds, in bytes, where the kernel allows it.
-pub(super) const SIZE: usize = 256 << 10;
+pub(super) const SIZE: usize = 1 << 20;
 /// Pipes that are lent at once: what slow readers leave in them is memory. Others copy.
-const LENT: usize = 512;
+const LENT: usize = 128;
 /// Pipes that are kept for the next connection.
 const KEPT: usize = 64;
 

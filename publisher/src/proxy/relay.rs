@@ -59,6 +59,8 @@ pub(super) async fn relay(
             tokio::select! {
                 done = &mut up, if !up_ended => match done {
                     Ok(()) => up_ended = true,
+                    // All of it has been passed on: there is no rest to wait for.
+                    Err(error) if down_ended => return Err(error),
                     Err(error) => break error,
                 },
                 done = &mut down, if !down_ended => match done {
