@@ -299,7 +299,7 @@ mod tests {
     fn the_table_says_what_was_reached_and_when_not_to_trust_it() {
         let text = report(0.0).to_string();
         assert!(
-            text.contains("| Publisher: CPU s/GB to client         | <= 0.85 |    2.00 |  NO |"),
+            text.contains("| Publisher: CPU s/GB to client        | <= 0.85 |    2.00 |  NO |"),
             "{text}"
         );
         assert!(!text.contains("WARNING"), "{text}");
