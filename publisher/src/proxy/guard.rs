@@ -158,3 +158,75 @@ impl Drop for Counted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Access, Limits, PublicationSpec, SourceMode, timestamp};
+    use std::num::NonZeroU32;
+
+    fn publication(allow: &[&str], deny: &[&str], limits: Limits) -> Publication {
+        let prefixes = |list: &[&str]| -> Vec<ClientPrefix> {
+            list.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let (published, target) = ("80".parse().unwrap(), "172.17.0.2:80".parse().unwrap());
+        let spec = PublicationSpec::new(published, target, SourceMode::Auto).unwrap();
+        let access = Access::new(prefixes(allow), prefixes(deny)).unwrap();
+        let spec = spec.guarded(access, limits);
+        Publication { id: 1, generation: 1, spec, created: timestamp::now() }
+    }
+
+    /// The outcomes of clients that come one after the other, in these seconds.
+    fn outcomes(guard: &Guard, publication: &Publication, clients: &[(&str, u32)]) -> Vec<bool> {
+        let port = Arc::new(super::super::held::Port::new(publication));
+        let mut kept = Vec::new();
+        let admit = |(client, now): &(&str, u32)| {
+            let counted = guard.admit(&port, publication, client.parse().unwrap(), *now);
+            let admitted = counted.is_some();
+            kept.extend(counted);
+            admitted
+        };
+        clients.iter().map(admit).collect()
+    }
+
+    #[test]
+    fn the_longest_prefix_decides_and_a_ban_wins() {
+        let guard = Guard::default();
+        let rules = publication(&["2001:db8::/32"], &["2001:db8:bad::/48"], Limits::default());
+        let clients =
+            [("2001:db8::1", 1), ("2001:db8:bad::1", 1), ("fd00::1", 1), ("::ffff:10.0.0.1", 1)];
+        assert_eq!(outcomes(&guard, &rules, &clients), [true, false, false, false]);
+        guard.set_bans(vec!["2001:db8::1".parse().unwrap()]);
+        assert_eq!(outcomes(&guard, &rules, &clients[..1]), [false]);
+        // IPv4 clients have a prefix too.
+        let rules = publication(&[], &["::ffff:0:0/96"], Limits::default());
+        assert_eq!(outcomes(&guard, &rules, &clients[2..]), [true, false]);
+        assert_eq!(guard.refused()[0], (Reason::Denied, 5));
+    }
+
+    #[test]
+    fn limits_count_sessions_and_those_of_a_second() {
+        let limit = |n| NonZeroU32::new(n);
+        let (one, two, other) = ("2001:db8::1", "2001:db8::2", "2001:db8:1::1");
+        let guard = Guard::default();
+        let most = publication(&[], &[], Limits { max_sessions: limit(2), ..Limits::default() });
+        assert_eq!(outcomes(&guard, &most, &[(one, 1), (two, 1), (other, 9)]), [true, true, false]);
+        let rate = publication(&[], &[], Limits { rate: limit(1), ..Limits::default() });
+        assert_eq!(
+            outcomes(&guard, &rate, &[(one, 1), (other, 1), (other, 2)]),
+            [true, false, true]
+        );
+        // Of one /64 each, and of one IPv4 client each.
+        let rate = publication(&[], &[], Limits { source_rate: limit(1), ..Limits::default() });
+        let clients =
+            [(one, 1), (two, 1), (other, 1), ("::ffff:10.0.0.1", 1), ("::ffff:10.0.0.2", 1)];
+        assert_eq!(outcomes(&guard, &rate, &clients), [true, false, true, true, true]);
+        // What has ended counts no more.
+        guard.set_per_source(1);
+        let open = publication(&[], &[], Limits::default());
+        assert_eq!(outcomes(&guard, &open, &[(one, 1), (two, 1), (other, 1)]), [true, false, true]);
+        assert_eq!(outcomes(&guard, &open, &[(two, 1)]), [true]);
+        let counts: Vec<u64> = guard.refused().into_iter().map(|(_, count)| count).collect();
+        assert_eq!(counts, [0, 1, 1, 1, 1]);
+    }
+}

@@ -22,6 +22,10 @@ pub(super) struct Port {
 }
 
 impl Port {
+    pub fn new(publication: &Publication) -> Self {
+        Self { publication: RwLock::new(Arc::new(publication.clone())), used: Use::default() }
+    }
+
     pub fn publication(&self) -> Arc<Publication> {
         Arc::clone(&self.publication.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -135,10 +139,7 @@ impl Held {
         let mut all = self.all();
         let range = all.entry(publication.id).or_insert_with(|| Range {
             scope,
-            port: Arc::new(Port {
-                publication: RwLock::new(Arc::new(publication.clone())),
-                used: Use::default(),
-            }),
+            port: Arc::new(Port::new(publication)),
             held: BTreeMap::new(),
         });
         let Range { port, scope: before, held } = range;

@@ -17,6 +17,7 @@ mod listeners;
 mod owner;
 mod pipes;
 mod relay;
+mod session;
 mod socket;
 mod table;
 mod tcp;

@@ -3,11 +3,11 @@
 use super::budget::Share;
 use super::guard::Counted;
 use super::listeners::Bound;
+use super::session::Session;
 use super::table::{Ends, now};
 use super::{Shared, header, relay, socket};
 use crate::api::types::CloseReason;
 use crate::model::{Protocol, Publication};
-use publisher_common::layout::Handle;
 use publisher_common::wire::protocol;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -104,7 +104,12 @@ fn take(
     tokio::spawn(async move { serve(&shared, &publication, incoming, counted).await });
 }
 
-async fn serve(shared: &Shared, publication: &Publication, incoming: Incoming, counted: Counted) {
+async fn serve(
+    shared: &Arc<Shared>,
+    publication: &Publication,
+    incoming: Incoming,
+    counted: Counted,
+) {
     let Incoming { stream, client, port, descriptors: _descriptors } = incoming;
     let spec = &publication.spec;
     let Some(target_port) = spec.target_port(port) else { return };
@@ -138,26 +143,21 @@ async fn serve(shared: &Shared, publication: &Publication, incoming: Incoming, c
         }
     }
     let ends = Ends { protocol: protocol::TCP, client, host, source, target };
-    let handle = Handle { index: publication.id, generation: publication.generation };
-    let (number, connection) = shared.table.insert(ends, handle, counted);
-    // It has been in no table while its container was asked.
-    if shared.guard.is_banned(*client.ip()) || !shared.held.has(publication.id) {
+    let Some(session) = Session::enter(shared, publication, ends, counted) else {
         socket::reset(&stream);
         socket::reset(&container);
-        shared.table.remove(number);
         return;
-    }
-    shared.log.opened(&connection.entry());
+    };
+    let connection = &session.connection;
     let reason = tokio::select! {
-        done = relay::relay(&stream, &container, &shared.pipes, &connection) => reason_of(&done),
+        done = relay::relay(&stream, &container, &shared.pipes, connection) => reason_of(&done),
         reason = connection.ended() => reason,
     };
     if reason != CloseReason::Fin {
         socket::reset(&stream);
         socket::reset(&container);
     }
-    shared.table.remove(number);
-    shared.log.closed(&connection.entry(), reason);
+    session.end(reason);
 }
 
 /// Why a connection has ended.

@@ -6,12 +6,12 @@
 use super::batch::{Batch, datagrams, send, transmit};
 use super::budget::Share;
 use super::listeners::{Bound, Token};
+use super::session::Session;
 use super::table::{Connection, Ends, now};
 use super::{Shared, header, socket};
 use crate::api::types::CloseReason;
 use crate::model::{Protocol, Publication};
 use crate::topology::reserved_ports::read_ephemeral;
-use publisher_common::layout::Handle;
 use publisher_common::wire::protocol;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use std::cell::RefCell;
@@ -191,14 +191,13 @@ fn open(
     }
     let host = SocketAddrV6::new(key.host, bound.number, 0, 0);
     let ends = Ends { protocol: protocol::UDP, client: key.client, host, source, target };
-    let handle = Handle { index: publication.id, generation: publication.generation };
-    let (number, connection) = shared.table.insert(ends, handle, counted);
+    let session = Session::enter(shared, publication, ends, counted)?;
     let header = spec.proxy_protocol().map(|_| {
         let client = (*key.client.ip(), key.client.port());
         header::header(Protocol::Udp, client, (key.host, bound.number))
     });
     let flow = Arc::new(Flow {
-        connection,
+        connection: Arc::clone(&session.connection),
         socket,
         state,
         target,
@@ -207,7 +206,6 @@ fn open(
         _descriptor: descriptor,
     });
     shared.flows.all().insert(key, Arc::clone(&flow));
-    shared.log.opened(&flow.connection.entry());
     // The port is let go of while its sessions end.
     let (shared, bound, task) = (Arc::clone(shared), Arc::downgrade(bound), Arc::clone(&flow));
     tokio::spawn(async move {
@@ -216,8 +214,7 @@ fn open(
             () = task.answer(&bound, &key) => CloseReason::Removed,
         };
         shared.flows.all().remove(&key);
-        shared.table.remove(number);
-        shared.log.closed(&task.connection.entry(), reason);
+        session.end(reason);
     });
     Some(flow)
 }
