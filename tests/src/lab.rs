@@ -27,6 +27,20 @@ impl<'a> Lab<'a> {
         Self::with(case, Options::default())
     }
 
+    /// Two clients, one container, and its port 80 published as 8080 for TCP and UDP by the socket proxy, with
+    /// more arguments.
+    ///
+    /// # Errors
+    /// As [`Topology::build`] and [`Daemon::start`].
+    pub fn proxied(case: &'a Case, args: &[&str]) -> Result<Self> {
+        let lab = Self::with(case, Options { clients: 2, ..Options::default() })?;
+        for published in ["8080", "8080/udp"] {
+            let all = [&["add", published, TARGET, "--path", "proxy"], args].concat();
+            lab.daemon.ctl(&all)?.ok()?;
+        }
+        Ok(lab)
+    }
+
     /// A network with `options` and a daemon without publications.
     ///
     /// # Errors

@@ -6,34 +6,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ppp::v2::{Addresses, Header};
-use publisher_tests::case::{self, Case};
-use publisher_tests::drops::drops;
+use publisher_tests::case;
 use publisher_tests::fetched;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
-use publisher_tests::topology::{HOST, HOST_2, Options, client_address, host};
+use publisher_tests::topology::{HOST, HOST_2, client_address, host};
 use publisher_tests::traffic::bulk::{self, MIB};
 use publisher_tests::traffic::{tcp, udp};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
 const SOON: Duration = Duration::from_secs(2);
 
-/// A host whose port 8080 leads to the container by the proxy, for TCP and UDP.
-fn proxied<'a>(case: &'a Case, args: &[&str]) -> Result<Lab<'a>> {
-    let lab = Lab::with(case, Options { clients: 2, ..Options::default() })?;
-    for published in ["8080", "8080/udp"] {
-        let all = [&["add", published, TARGET, "--path", "proxy"], args].concat();
-        lab.daemon.ctl(&all)?.ok()?;
-    }
-    Ok(lab)
-}
-
 /// What the container got of a client that closed its half first, and the client of a container that
 /// answered afterwards.
 #[test]
 fn both_sides_may_close_their_half_first() {
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |mut stream| {
             let mut got = Vec::new();
             if stream.read_to_end(&mut got).is_ok() {
@@ -71,7 +60,7 @@ fn both_sides_may_close_their_half_first() {
 #[test]
 fn bulk_data_arrives_as_it_was_sent() {
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         let _bulk = tcp::Server::start(lab.net.container(), (ANY, 81), bulk::serve)?;
         let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
         lab.daemon.ctl(&["add", "8081", "172.17.0.2:81", "--path", "proxy"])?.ok()?;
@@ -86,14 +75,6 @@ fn bulk_data_arrives_as_it_was_sent() {
     });
 }
 
-fn is_reset(stream: &mut TcpStream) -> Result<()> {
-    stream.set_read_timeout(Some(SOON))?;
-    match stream.read(&mut [0; 1]) {
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
-        other => anyhow::bail!("expected a reset: {other:?}"),
-    }
-}
-
 /// Whether a connection was reset, which may be half-closed: then only who writes is told.
 fn is_broken(stream: &mut TcpStream) -> Result<()> {
     let broken = || stream.take_error().is_ok_and(|error| error.is_some());
@@ -104,7 +85,7 @@ fn is_broken(stream: &mut TcpStream) -> Result<()> {
 #[test]
 fn a_reset_of_either_side_reaches_the_other() {
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         let listener =
             lab.net.container().run(|| TcpListener::bind(SocketAddr::from((ANY, 80))))?;
         let connect = || -> Result<(TcpStream, TcpStream)> {
@@ -132,7 +113,7 @@ fn a_reset_of_either_side_reaches_the_other() {
         // Nobody listens there any more: the client hears of it at once.
         let start = Instant::now();
         match tcp::try_connect(lab.net.client(), host(8080), SOON) {
-            tcp::Outcome::Connected(mut stream) => is_reset(&mut stream)?,
+            tcp::Outcome::Connected(mut stream) => tcp::is_reset(&mut stream)?,
             tcp::Outcome::Failed(error) if error.kind() == ErrorKind::ConnectionReset => {}
             other => anyhow::bail!("{other:?}"),
         }
@@ -146,7 +127,7 @@ fn an_answer_arrives_although_a_reset_follows_it() {
     /// It leaves at once, so that the server's own reset can't overtake it.
     const ANSWER: usize = 10_000;
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         // It answers after the first line, and closes with the rest unread, which is a reset.
         let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |mut stream| {
             let mut line = [0; 4];
@@ -172,7 +153,7 @@ fn a_target_that_is_the_proxy_itself_ends_at_once() {
         let lab = Lab::simple(case)?;
         lab.daemon.ctl(&["add", "8080", "172.17.0.1:8080", "--path", "proxy"])?.ok()?;
         let mut stream = tcp::connect(&lab.net.host, (Ipv6Addr::LOCALHOST, 8080))?;
-        is_reset(&mut stream)?;
+        tcp::is_reset(&mut stream)?;
         ensure!(lab.daemon.entries(&["sessions"])?.is_empty());
         Ok(())
     });
@@ -181,7 +162,7 @@ fn a_target_that_is_the_proxy_itself_ends_at_once() {
 #[test]
 fn a_slow_reader_holds_up_its_sender_and_nothing_else() {
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         // It never reads.
         let _server = tcp::Server::start(lab.net.container(), (ANY, 80), |_stream| {
             std::thread::sleep(Duration::from_secs(20));
@@ -212,7 +193,7 @@ fn a_slow_reader_holds_up_its_sender_and_nothing_else() {
 #[test]
 fn datagrams_are_answered_from_the_address_that_was_asked() {
     case::run(|case| {
-        let lab = proxied(case, &[])?;
+        let lab = Lab::proxied(case, &[])?;
         let server = udp::Server::echo(lab.net.container(), (ANY, 80))?;
         let socket = udp::client(lab.net.client(), 5_000)?;
         let link_local = std::net::SocketAddrV6::new(
@@ -281,7 +262,7 @@ fn udp_sessions_end_when_nobody_sends_and_live_while_one_side_does() {
 #[test]
 fn the_proxy_protocol_names_the_client() {
     case::run(|case| {
-        let lab = proxied(case, &["--proxy-protocol", "v2"])?;
+        let lab = Lab::proxied(case, &["--proxy-protocol", "v2"])?;
         let client_of = |bytes: &[u8]| -> Result<(SocketAddr, Vec<u8>)> {
             let header = Header::try_from(bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
             let rest = bytes[header.len()..].to_vec();
@@ -327,7 +308,7 @@ fn the_proxy_protocol_names_the_client() {
 #[test]
 fn nginx_logs_the_clients_address() {
     case::run(|case| {
-        let lab = proxied(case, &["--proxy-protocol", "v2"])?;
+        let lab = Lab::proxied(case, &["--proxy-protocol", "v2"])?;
         let directory = case.directory().join("nginx");
         std::fs::create_dir(&directory)?;
         let here = directory.display();
@@ -364,119 +345,6 @@ fn nginx_logs_the_clients_address() {
         ensure!(page.ends_with("from nginx"), "{page}");
         let line = format!("{} {port}\n", client_address(0));
         ensure!(logged?.ends_with(&line), "nginx has not logged {line}");
-        Ok(())
-    });
-}
-
-#[test]
-fn who_may_not_connect_is_refused_under_the_same_reasons() {
-    case::run(|case| {
-        let lab = proxied(case, &["--deny", "2001:db8:1::c1", "--max-sessions", "3"])?;
-        let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
-        let refused = |client: usize| -> Result<()> {
-            match tcp::try_connect(&lab.net.clients[client], host(8080), SOON) {
-                tcp::Outcome::Connected(mut stream) => is_reset(&mut stream),
-                // It came before the client had looked.
-                tcp::Outcome::Failed(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
-                other => anyhow::bail!("{other:?}"),
-            }
-        };
-        let count = |reason: &str| -> Result<u64> {
-            Ok(drops(&lab.daemon)?.get(reason).copied().unwrap_or(0))
-        };
-        refused(1)?;
-        assert_eq!(count("denied")?, 1);
-        let mut streams = Vec::new();
-        for n in 0..3 {
-            let mut stream = tcp::connect(lab.net.client(), host(8080))?;
-            assert_eq!(tcp::ask(&mut stream, &format!("{n}"))?, format!("{n}"));
-            streams.push(stream);
-        }
-        refused(0)?;
-        assert_eq!(count("session_limit")?, 1);
-        drop(streams.pop());
-        let free = || lab.daemon.entries(&["sessions"]).is_ok_and(|it| it.len() == 2);
-        ensure!(shell::wait_until(SOON, free), "a session that has ended counts");
-        streams.push(tcp::connect(lab.net.client(), host(8080))?);
-        // A ban ends what there is.
-        lab.daemon.ctl(&["deny", "add", "2001:db8:1::c0"])?.ok()?;
-        for stream in &mut streams {
-            is_reset(stream)?;
-        }
-        refused(0)?;
-        Ok(())
-    });
-}
-
-#[test]
-fn the_session_log_and_whois_know_the_proxys_sessions() {
-    case::run(|case| {
-        let lab = proxied(case, &[])?;
-        let server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
-        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
-        tcp::ask(&mut stream, "four")?;
-        let seen = server.last_peer()?;
-        let whois = || lab.daemon.entry(&["whois", &seen.to_string()]);
-        let view = whois()?;
-        assert_eq!(view["client"], client_address(0).to_string());
-        assert_eq!(view["client_port"], stream.local_addr()?.port());
-        let session = lab.daemon.entry(&["sessions"])?;
-        assert_eq!((&session["bytes_in"], &session["bytes_out"]), (&5.into(), &5.into()));
-        drop(stream);
-        let ended = || whois().is_ok_and(|view| !view["ended"].is_null());
-        ensure!(shell::wait_until(SOON, ended), "{:?}", whois());
-        Ok(())
-    });
-}
-
-#[test]
-fn rm_lets_connections_finish_and_kill_ends_them() {
-    case::run(|case| {
-        let lab = proxied(case, &[])?;
-        let _server = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
-        let _udp = udp::Server::echo(lab.net.container(), (ANY, 80))?;
-        let mut stream = tcp::connect(lab.net.client(), host(8080))?;
-        tcp::ask(&mut stream, "before")?;
-        lab.daemon.ctl(&["rm", "8080"])?.ok()?;
-        assert_eq!(tcp::ask(&mut stream, "after")?, "after");
-        let outcome = tcp::try_connect(lab.net.client(), host(8080), SOON);
-        ensure!(matches!(outcome, tcp::Outcome::Refused), "{outcome:?}");
-        // The port is free, and can be published again meanwhile.
-        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "proxy"])?.ok()?;
-        let mut second = tcp::connect(lab.net.client(), host(8080))?;
-        tcp::ask(&mut second, "a second one")?;
-        lab.daemon.ctl(&["rm", "8080", "--kill"])?.ok()?;
-        is_reset(&mut second)?;
-        assert_eq!(tcp::ask(&mut stream, "still there")?, "still there");
-        Ok(())
-    });
-}
-
-#[test]
-fn a_port_that_somebody_has_is_a_conflict_that_names_him() {
-    case::run(|case| {
-        let lab = Lab::with(case, Options::default())?;
-        let _server = tcp::Server::page(lab.net.container(), (ANY, 80), "inside")?;
-        let theirs = tcp::Server::page(&lab.net.host, (Ipv6Addr::UNSPECIFIED, 8080), "theirs")?;
-        let me = format!("process {}", std::process::id());
-        let line = lab.daemon.ctl(&["add", "8080", TARGET])?.failed_with(5)?;
-        ensure!(line.contains("port 8080/tcp is held by") && line.contains(&me), "{line}");
-        ensure!(lab.daemon.entries(&["ls"])?.is_empty(), "a refused publication is there");
-        let udp = udp::Server::echo(&lab.net.host, (Ipv6Addr::UNSPECIFIED, 8080))?;
-        let line = lab.daemon.ctl(&["add", "8080/udp", TARGET])?.failed_with(5)?;
-        ensure!(line.contains("port 8080/udp is held by"), "{line}");
-        drop(udp);
-        // Beside it, clients of uplinks are served by the kernel.
-        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "kernel"])?.ok()?;
-        let fetch = |ns, address| tcp::fetch(ns, (address, 8080));
-        ensure!(fetch(lab.net.client(), HOST)?.starts_with("inside"));
-        ensure!(fetch(&lab.net.host, HOST)?.starts_with("theirs"));
-        // Once it is free, the port can be held.
-        drop(theirs);
-        lab.daemon.ctl(&["add", "8080", TARGET, "--path", "auto"])?.ok()?;
-        ensure!(fetch(&lab.net.host, HOST)?.starts_with("inside"));
-        let line = lab.net.host.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 8080)));
-        ensure!(line.is_err(), "a published port can be taken");
         Ok(())
     });
 }

@@ -226,6 +226,18 @@ pub fn abort(stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the other side's RST.
+///
+/// # Errors
+/// When something else comes, or nothing within 2 s.
+pub fn is_reset(stream: &mut TcpStream) -> Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    match stream.read(&mut [0; 1]) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        other => anyhow::bail!("expected a reset: {other:?}"),
+    }
+}
+
 /// Closes the sending half.
 ///
 /// # Errors
