@@ -46,9 +46,18 @@ pub struct Arrival {
     pub gso_size: u32,
     /// Packets on the wire that this one stands for; 0 counts as 1.
     pub gso_segments: u32,
+    /// Whether a process of this host sent it: it came in by the loopback interface.
+    pub from_host: bool,
 }
 
 impl Arrival {
+    /// Where its client is: one of [`crate::layout::origin`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn origin(&self) -> u8 {
+        self.from_host as u8
+    }
+
     /// Packets on the wire that this one stands for.
     #[inline(always)]
     #[must_use]

@@ -19,6 +19,8 @@ pub trait Tables {
     fn port_word(&self, index: u32) -> u64;
     /// Whether an address is the host's own; `scope` is its interface if it is link-local, else 0.
     fn is_local(&self, address: &[u8; 16], scope: u32) -> bool;
+    /// The interface that alone has a link-local address of the host; 0 where several have it, or none.
+    fn interface_of(&self, address: &[u8; 16]) -> u32;
     /// The publication of exactly this host address and port.
     fn publication(&self, key: &PublicationKey) -> Option<&Publication>;
     /// A container link by its index.

@@ -6,14 +6,14 @@
 //! the transport's own fields without it, which the kernel skips where an offload still has to sum
 //! them (`CHECKSUM_PARTIAL`).
 
-use crate::maps::count_drop;
-use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, window};
+use crate::maps::{Kernel, count_drop};
+use crate::window::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Window, window};
 use crate::{hold, lane};
 use aya_ebpf::{
     bindings::{
-        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_MARK_MANGLED_0,
-        BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
-        bpf_adj_room_mode::BPF_ADJ_ROOM_NET,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, BPF_F_INGRESS,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
+        TC_ACT_UNSPEC, bpf_adj_room_mode::BPF_ADJ_ROOM_NET,
     },
     helpers::generated::{
         bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
@@ -24,7 +24,9 @@ use aya_ebpf::{
 use core::ptr::null_mut;
 use publisher_common::{
     decide::{Exit, Stop, ToClient, ToContainer, Uplink},
+    packet::Packet,
     reason::Reason,
+    tables::Tables,
     translate::TransportRewrite,
     wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, TCP_LENGTH, protocol},
 };
@@ -84,7 +86,7 @@ pub fn to_client(context: &TcContext, to: &ToClient) -> Result<i32, Stop> {
     if to.detour.ifindex != 0 {
         return Ok(lane::enter(context, to.detour, to.uplink));
     }
-    Ok(leave_by(to.uplink))
+    leave_by(context, to.uplink)
 }
 
 /// Changes the packet's family; its IP header is to be written then.
@@ -95,6 +97,16 @@ pub fn change_family<const L2: usize>(context: &TcContext, ethertype: u16) -> Re
         return Err(FAILED);
     }
     set_ethertype::<L2>(context, ethertype)
+}
+
+/// Turns an IPv6 packet to IPv4 and back, and leaves all of its bytes as they were.
+#[inline(always)]
+pub fn there_and_back(context: &TcContext) -> Result<(), Stop> {
+    let packet = Window::<ETHERNET_LENGTH>::again(context);
+    let Some(header) = packet.load::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
+    change_family::<0>(context, ETHERTYPE_IPV4)?;
+    change_family::<0>(context, ETHERTYPE_IPV6)?;
+    store(context, ETHERNET_LENGTH, &header)
 }
 
 /// Puts `length` bytes behind the IP header, or takes as many away.
@@ -225,7 +237,27 @@ pub fn leave(exit: Exit) -> i32 {
 
 /// Sends the packet to a client.
 #[inline(always)]
-pub fn leave_by(uplink: Uplink) -> i32 {
+pub fn leave_by(context: &TcContext, uplink: Uplink) -> Result<i32, Stop> {
+    if uplink.to_host { enter(context, uplink.ifindex) } else { Ok(leave_out(uplink)) }
+}
+
+/// Sends the packet to a process of this host, as if it had come in by an interface: for one that asked a
+/// link-local address by the interface that has it, else by the loopback interface, whose hardware
+/// address is 0.
+#[inline(always)]
+fn enter(context: &TcContext, ifindex: u32) -> Result<i32, Stop> {
+    let mac = Kernel::new(context).uplink(ifindex).map_or([0; 6], |uplink| uplink.mac);
+    let Some(destination) = window::<6>(context, 0) else { return Err(FAILED) };
+    // SAFETY: `window` has checked the bounds; the helper is as in `leave`.
+    unsafe {
+        *destination = mac;
+        Ok(redirected(bpf_redirect(ifindex, u64::from(BPF_F_INGRESS))))
+    }
+}
+
+/// Sends the packet out of an uplink.
+#[inline(always)]
+pub fn leave_out(uplink: Uplink) -> i32 {
     // SAFETY: as in `leave`.
     let action = unsafe {
         if uplink.raw {

@@ -119,13 +119,14 @@ pub struct Chunk([u8; 2 * CHUNK + 8]);
 
 /// An ICMPv6 packet of an uplink.
 #[inline(always)]
-pub fn from_client<const L2: usize>(context: &TcContext) -> Result<i32, Stop> {
+pub fn from_client<const L2: usize, const HOST: bool>(context: &TcContext) -> Result<i32, Stop> {
     let Some(packet) = Window::<L2>::of_client(context) else {
         return Err(Stop::Pass);
     };
     let Some(work) = maps::error_workspace() else { return Err(Stop::Pass) };
     let mut tables = Kernel::new(context);
-    errors::from_client(&packet, &packet.arrival(), work, &mut tables)?;
+    let arrival = crate::arrival::<L2, HOST>(&packet, context)?;
+    errors::from_client(&packet, &arrival, work, &mut tables)?;
     replace::<L2>(context, ETHERTYPE_IPV4, work)?;
     if L2 == 0 {
         add_ethernet(context, &work.ethernet)?;
@@ -143,7 +144,7 @@ pub fn from_container<const BRIDGE: bool>(context: &TcContext) -> Result<i32, St
     let mut tables = Kernel::new(context);
     errors::from_container::<BRIDGE, _, _>(&packet, &packet.arrival(), work, &mut tables)?;
     replace::<ETHERNET_LENGTH>(context, ETHERTYPE_IPV6, work)?;
-    Ok(leave_by(work.uplink))
+    leave_by(context, work.uplink)
 }
 
 /// Puts the error that was made in the packet's place, behind its link-layer header.

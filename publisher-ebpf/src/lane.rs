@@ -5,7 +5,7 @@
 //! interfaces without offloads, where the kernel completes and segments it on the way in. Here, at
 //! the pair's end, it becomes fragments. `mark` holds the uplink, `tc_index` the identification.
 
-use crate::apply::{change_room, drop_packet, leave_by, pass, redirect, store};
+use crate::apply::{change_room, drop_packet, leave_out, pass, redirect, store};
 use crate::maps::{self, Kernel};
 use crate::pieces;
 use crate::window::ETHERTYPE_IPV6_WIDE;
@@ -63,9 +63,10 @@ pub fn from_end(context: &TcContext) -> i32 {
                 (*context.skb.skb).mark = 0;
                 (*context.skb.skb).tc_index = 0;
             }
-            leave_by(Uplink { ifindex, raw })
+            leave_out(Uplink { ifindex, raw, to_host: false })
         }
-        count => pieces::send(context, count as u16, Uplink { ifindex, raw }).unwrap_or(pass()),
+        count => pieces::send(context, count as u16, Uplink { ifindex, raw, to_host: false })
+            .unwrap_or(pass()),
     }
 }
 

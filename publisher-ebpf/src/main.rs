@@ -2,7 +2,7 @@
 //! what to do, and carries it out with the helpers in [`apply`] and [`pieces`], or for ICMP errors
 //! in [`icmp`].
 //!
-//! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the host's side of a container's veth gets
+//! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the loopback interface [`loopback`], the host's side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
 //! [`container_bridge`], the end of the slow lane [`slow_lane`]. All sit at tc ingress, as tcx or clsact
 //! programs.
@@ -24,7 +24,8 @@ use apply::{drop_packet, pass};
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
 use maps::Kernel;
 use publisher_common::decide::to_container::Extended;
-use publisher_common::decide::{Answer, Stop, to_client, to_container};
+use publisher_common::decide::{Answer, Stop, from_host, to_client, to_container};
+use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::ETHERNET_LENGTH;
 use window::{NEXT_HEADER, PROTOCOL, Window};
@@ -37,13 +38,30 @@ const HOLD: i32 = 999;
 /// Clients' packets from an interface with Ethernet headers.
 #[classifier]
 pub fn uplink_ethernet(context: TcContext) -> i32 {
-    from_uplink::<ETHERNET_LENGTH>(&context)
+    from_uplink::<ETHERNET_LENGTH, false>(&context)
 }
 
 /// Clients' packets from an interface without link-layer headers (tun, WireGuard).
 #[classifier]
 pub fn uplink_raw(context: TcContext) -> i32 {
-    from_uplink::<0>(&context)
+    from_uplink::<0, false>(&context)
+}
+
+/// Packets of the host's own processes, at the loopback interface.
+#[classifier]
+pub fn loopback(context: TcContext) -> i32 {
+    from_uplink::<ETHERNET_LENGTH, true>(&context)
+}
+
+/// Whether changing a packet's family takes the route off it that the host has given it: where it doesn't,
+/// [`loopback`] would have IPv4 packets handled as IPv6. A packet on an IPv6 route of the loopback interface
+/// is turned to IPv4 and back, so it harms nothing either way, and arrives by its own route or by none.
+#[classifier]
+pub fn route_probe(context: TcContext) -> i32 {
+    match apply::there_and_back(&context) {
+        Ok(()) | Err(Stop::Pass) => pass(),
+        Err(_) => TC_ACT_SHOT as i32,
+    }
 }
 
 /// Containers' packets, from the host's side of a veth.
@@ -96,18 +114,33 @@ fn container_verdict(context: &TcContext, result: Result<i32, Stop>) -> i32 {
     }
 }
 
+/// A client's packet; `HOST` says that the client is a process of this host.
 #[inline(always)]
-fn from_uplink<const L2: usize>(context: &TcContext) -> i32 {
-    hold::fill::<L2>(context);
-    let Some(packet) = Window::<L2>::of_client(context) else { return ipv4::<L2>(context) };
+fn from_uplink<const L2: usize, const HOST: bool>(context: &TcContext) -> i32 {
+    if !HOST {
+        hold::fill::<L2>(context);
+    }
+    let Some(packet) = Window::<L2>::of_client(context) else {
+        return if HOST { pass() } else { ipv4::<L2>(context) };
+    };
     let kind = to_container::classify(&packet);
     match kind {
         to_container::Kind::Flow | to_container::Kind::Extended => {
-            told::<L2>(context, flow::<L2>(context, kind == to_container::Kind::Flow))
+            told::<L2>(context, flow::<L2, HOST>(context, kind == to_container::Kind::Flow))
         }
-        to_container::Kind::Error => client_error::<L2>(context),
+        to_container::Kind::Error => client_error::<L2, HOST>(context),
         to_container::Kind::Other => pass(),
     }
+}
+
+/// What the kernel says about a client's packet.
+#[inline(always)]
+fn arrival<const L2: usize, const HOST: bool>(
+    packet: &Window<'_, L2>,
+    context: &TcContext,
+) -> Result<Arrival, Stop> {
+    let arrival = packet.arrival();
+    if HOST { from_host(packet, arrival, &Kernel::new(context)) } else { Ok(arrival) }
 }
 
 /// An IPv4 packet, or nothing of interest.
@@ -132,37 +165,42 @@ fn told<const L2: usize>(context: &TcContext, number: i32) -> i32 {
 
 /// TCP and UDP.
 #[inline(never)]
-fn flow<const L2: usize>(context: &TcContext, plain: bool) -> i32 {
-    number(try_flow::<L2>(context, plain))
+fn flow<const L2: usize, const HOST: bool>(context: &TcContext, plain: bool) -> i32 {
+    number(try_flow::<L2, HOST>(context, plain))
 }
 
 #[inline(never)]
-fn client_error<const L2: usize>(context: &TcContext) -> i32 {
-    number(icmp::from_client::<L2>(context))
+fn client_error<const L2: usize, const HOST: bool>(context: &TcContext) -> i32 {
+    number(icmp::from_client::<L2, HOST>(context))
 }
 
 #[inline(always)]
-fn try_flow<const L2: usize>(context: &TcContext, plain: bool) -> Result<i32, Stop> {
+fn try_flow<const L2: usize, const HOST: bool>(
+    context: &TcContext,
+    plain: bool,
+) -> Result<i32, Stop> {
     let packet = Window::<L2>::again(context);
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
     let has_ports = if plain {
         work.extras.clear(packet.number(NEXT_HEADER));
         true
     } else {
-        extended::<L2>(context)? == Extended::Flow
+        extended::<L2, HOST>(context)? == Extended::Flow
     };
     if has_ports {
         let mut tables = Kernel::new(context);
-        to_container::decide(&packet, &packet.arrival(), work, &mut tables)?;
+        let arrival = arrival::<L2, HOST>(&packet, context)?;
+        to_container::decide(&packet, &arrival, work, &mut tables)?;
     }
     apply::to_container::<L2>(context, &work.to_container)
 }
 
 #[inline(never)]
-fn extended<const L2: usize>(context: &TcContext) -> Result<Extended, Stop> {
+fn extended<const L2: usize, const HOST: bool>(context: &TcContext) -> Result<Extended, Stop> {
     let packet = Window::<L2>::again(context);
     let Some(work) = maps::workspace() else { return Err(Stop::Pass) };
-    to_container::look_behind(&packet, &packet.arrival(), work, &mut Kernel::new(context))
+    let arrival = arrival::<L2, HOST>(&packet, context)?;
+    to_container::look_behind(&packet, &arrival, work, &mut Kernel::new(context))
 }
 
 #[inline(always)]

@@ -187,6 +187,12 @@ impl Tables for Kernel<'_> {
     }
 
     #[inline(always)]
+    fn interface_of(&self, address: &[u8; 16]) -> u32 {
+        let key = LocalKey { scope: layout::LOOPBACK.to_ne_bytes(), address: *address };
+        LOCALS.get(&Aligned(lpm_trie::Key::new(LocalKey::BITS, key)).0).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
     fn publication(&self, key: &PublicationKey) -> Option<&layout::Publication> {
         shared(PUBLICATIONS.get_ptr_mut(key)).map(|value| &*value)
     }

@@ -8,7 +8,7 @@
 //! them spoils none.
 
 use crate::apply::{
-    FAILED, change_family, change_room, drop_packet, leave_by, pass, rewrite, store,
+    FAILED, change_family, change_room, drop_packet, leave_by, leave_out, pass, rewrite, store,
 };
 use crate::maps::{self, Kernel};
 use crate::window::{ETHERTYPE_IPV6, ETHERTYPE_IPV6_WIDE};
@@ -66,7 +66,7 @@ pub fn send(context: &TcContext, count: u16, uplink: Uplink) -> Result<i32, Stop
         }
         cut(context, 0)?;
     }
-    Ok(leave_by(uplink))
+    leave_by(context, uplink)
 }
 
 #[inline(never)]
@@ -94,7 +94,7 @@ pub fn again(context: &TcContext) -> i32 {
     let Some(found) = tables.uplink(ifindex) else { return pass() };
     let raw = found.flags & uplink_flags::RAW != 0;
     match cut(context, index & NUMBER) {
-        Ok(()) => leave_by(Uplink { ifindex, raw }),
+        Ok(()) => leave_out(Uplink { ifindex, raw, to_host: false }),
         Err(_) => drop_packet(Reason::HelperFailed),
     }
 }

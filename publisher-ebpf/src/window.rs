@@ -134,6 +134,7 @@ impl<'a, const L2: usize> Window<'a, L2> {
             now: now as u32,
             gso_size: skb.gso_size,
             gso_segments: skb.gso_segs,
+            from_host: false,
         }
     }
 }

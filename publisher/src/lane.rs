@@ -7,8 +7,9 @@
 use std::{collections::BTreeMap, io, ptr};
 
 use crate::topology::LinkInfo;
-use crate::topology::netlink::{Client, Request};
-use crate::topology::uapi::{ethtool, ifla};
+use crate::topology::netlink::Client;
+use crate::topology::uapi::ethtool;
+use crate::veth;
 
 /// Name of the way in.
 pub const ENTRY: &str = "publisher0";
@@ -46,36 +47,15 @@ fn pair(links: &BTreeMap<u32, LinkInfo>) -> Option<(&LinkInfo, &LinkInfo)> {
 pub fn open(links: &BTreeMap<u32, LinkInfo>) -> io::Result<()> {
     close(links)?;
     let netlink = Client::open(libc::NETLINK_ROUTE)?;
-    let mtu = attribute(ifla::MTU, &MTU.to_ne_bytes());
-    let named = |name: &str| [attribute(ifla::IFNAME, &zero_ended(name)), mtu.clone()].concat();
-    let peer = [&header(0, 0, 0)[..], &named(END)].concat();
-    let info = [
-        attribute(ifla::INFO_KIND, b"veth"),
-        attribute(ifla::INFO_DATA, &attribute(ifla::VETH_INFO_PEER, &peer)),
-    ];
-    let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL | libc::NLM_F_ACK;
-    let request = Request::new(libc::RTM_NEWLINK, create, &header(0, 0, 0))
-        .attr(ifla::IFNAME, &zero_ended(ENTRY))
-        .attr(ifla::MTU, &MTU.to_ne_bytes())
-        .attr(ifla::LINKINFO, &info.concat());
-    netlink.request(request)?;
-    // Before they are up: no link-local address, so nothing that the host would say there by itself.
-    let none = attribute(ifla::INET6_ADDR_GEN_MODE, &[ifla::ADDR_GEN_MODE_NONE]);
-    let family = attribute(libc::AF_INET6 as u16, &none);
-    let up = (libc::IFF_UP | libc::IFF_NOARP) as u32;
+    veth::create(&netlink, [ENTRY, END], MTU)?;
     for name in [END, ENTRY] {
-        let ifindex = index(name)?;
-        let quiet = Request::new(libc::RTM_NEWLINK, libc::NLM_F_ACK, &header(ifindex, 0, 0));
-        // Refused where the kernel has no IPv6, which then says nothing anyway.
-        let _ = netlink.request(quiet.attr(ifla::AF_SPEC, &family));
+        let ifindex = veth::index(name)?;
+        // Before they are up: nothing that the host would say there by itself.
+        veth::silence(&netlink, ifindex);
         for command in [ethtool::STXCSUM, ethtool::STSO, ethtool::SGSO] {
             switch_off(name, command)?;
         }
-        netlink.request(Request::new(
-            libc::RTM_NEWLINK,
-            libc::NLM_F_ACK,
-            &header(ifindex, up, up),
-        ))?;
+        veth::set_up(&netlink, ifindex, libc::IFF_NOARP)?;
     }
     Ok(())
 }
@@ -86,43 +66,7 @@ pub fn open(links: &BTreeMap<u32, LinkInfo>) -> io::Result<()> {
 /// The kernel's.
 pub fn close(links: &BTreeMap<u32, LinkInfo>) -> io::Result<()> {
     let Some((entry, _)) = pair(links) else { return Ok(()) };
-    let netlink = Client::open(libc::NETLINK_ROUTE)?;
-    let header = header(entry.ifindex, 0, 0);
-    match netlink.request(Request::new(libc::RTM_DELLINK, libc::NLM_F_ACK, &header)) {
-        // It has gone since.
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-        result => result.map(drop),
-    }
-}
-
-/// `struct ifinfomsg`.
-fn header(ifindex: u32, flags: u32, change: u32) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[4..8].copy_from_slice(&ifindex.to_ne_bytes());
-    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
-    bytes[12..].copy_from_slice(&change.to_ne_bytes());
-    bytes
-}
-
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let mut bytes = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-fn zero_ended(name: &str) -> Vec<u8> {
-    [name.as_bytes(), &[0]].concat()
-}
-
-fn socket() -> io::Result<std::os::fd::OwnedFd> {
-    use rustix::net::{AddressFamily, SocketType};
-    Ok(rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?)
-}
-
-fn index(name: &str) -> io::Result<u32> {
-    Ok(rustix::net::netdevice::name_to_index(socket()?, name)?)
+    veth::remove(&Client::open(libc::NETLINK_ROUTE)?, entry.ifindex)
 }
 
 /// Switches an offload of an interface off (`SIOCETHTOOL`).
@@ -134,7 +78,8 @@ fn switch_off(name: &str, command: u32) -> io::Result<()> {
         command: u32,
         data: u32,
     }
-    let socket = socket()?;
+    use rustix::net::{AddressFamily, SocketType};
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     let mut value = Value { command, data: 0 };
     // SAFETY: all-zero bytes are a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

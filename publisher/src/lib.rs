@@ -11,3 +11,4 @@ pub mod plan;
 pub mod proxy;
 pub mod store;
 pub mod topology;
+mod veth;

@@ -56,6 +56,8 @@ pub struct Facts<'a> {
     pub proxied: &'a BTreeMap<u32, bool>,
     /// Publications whose ports are held by sockets of the proxy, and those of their ports that aren't.
     pub held: &'a BTreeMap<u32, BTreeSet<u16>>,
+    /// Whether local processes can be served at the loopback interface.
+    pub loopback: bool,
 }
 
 /// What the datapath should be.

@@ -16,10 +16,12 @@ use aya::maps::{Array, HashMap, Map, MapData, RingBuf};
 use publisher::datapath::{Capacities, Datapath, Hook};
 use publisher_common::decide::{Stop, to_container};
 use publisher_common::layout::{
-    AccessKey, Alias, Datagram, Forward, ForwardKey, FragmentKey, Link, RateKey, Record, ReplyKey,
-    Reverse, Rule, Source, SourceKey, Transient, Use, VERSION, Window, names,
+    AccessKey, Alias, Datagram, Forward, ForwardKey, FragmentKey, LOOPBACK, Link, RateKey, Record,
+    ReplyKey, Reverse, Rule, Source, SourceKey, Transient, Use, VERSION, Window, names,
 };
-use publisher_common::native::{MemoryTables, Outcome, SlicePacket, from_container, from_uplink};
+use publisher_common::native::{
+    MemoryTables, Outcome, SlicePacket, from_container, from_host, from_uplink,
+};
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
 use publisher_common::wire::ETHERNET_LENGTH;
@@ -90,7 +92,7 @@ type Table<K, V> = HashMap<MapData, K, V>;
 /// Both sides.
 pub struct Mirror {
     datapath: Option<Datapath>,
-    programs: [(Hook, OwnedFd); 3],
+    programs: [(Hook, OwnedFd); 4],
     forward: Table<ForwardKey, Forward>,
     reverse: Table<ReplyKey, Reverse>,
     half_open: Table<ReplyKey, Transient>,
@@ -140,8 +142,12 @@ impl Mirror {
         let mut program = |hook| -> Result<_> {
             Ok((hook, datapath.program(hook)?.try_clone_to_owned().context("program")?))
         };
-        let programs =
-            [program(Hook::UplinkEthernet)?, program(Hook::Veth)?, program(Hook::Bridge)?];
+        let programs = [
+            program(Hook::UplinkEthernet)?,
+            program(Hook::Loopback)?,
+            program(Hook::Veth)?,
+            program(Hook::Bridge)?,
+        ];
         let pins = directory.join(format!("v{VERSION}/maps"));
         let pin = |name: &str| -> Result<Map> {
             Ok(Map::from_map_data(MapData::from_pin(pins.join(name))?)?)
@@ -179,6 +185,7 @@ impl Mirror {
     pub const fn device(&self, hook: Hook) -> u32 {
         match hook {
             Hook::UplinkEthernet | Hook::UplinkRaw => self.devices[0],
+            Hook::Loopback => LOOPBACK,
             Hook::Veth => self.devices[1],
             Hook::Bridge | Hook::SlowLane => self.devices[2],
         }
@@ -243,6 +250,7 @@ impl Mirror {
             now,
             gso_size: frame.gso_size,
             gso_segments: frame.gso_segments,
+            from_host: false,
         };
         let outcome = native(frame, &arrival, &mut self.native);
         let output = match output {
@@ -270,7 +278,7 @@ impl Mirror {
             self.suppressed += 1;
             return Ok(Step::Agreed(outcome));
         }
-        let (action, expected) = expected(&outcome, bytes);
+        let (action, expected) = expected(&outcome, bytes, &self.native);
         ensure!(
             (output.action, &output.frame) == (action, &expected),
             "the kernel: {} {}\nthe core:   {action} {}\n",
@@ -369,10 +377,14 @@ fn seconds() -> u32 {
 fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
     let bytes = &frame.bytes;
     let uplink = frame.hook == Hook::UplinkEthernet;
-    let ethertype = if uplink { [0x86, 0xdd] } else { [8, 0] };
+    let loopback = frame.hook == Hook::Loopback;
+    let ethertype = if uplink || loopback { [0x86, 0xdd] } else { [8, 0] };
     // A container addresses the bridge, which at its veth is somebody else.
-    let to_us =
-        bytes.get(..6).is_some_and(|address| address == MAC || !uplink && address[0] & 1 == 0);
+    let to_us = bytes.get(..6).is_some_and(|address| match frame.hook {
+        Hook::UplinkEthernet => address == MAC,
+        Hook::Loopback => address == [0; 6],
+        _ => address[0] & 1 == 0,
+    });
     if to_us && uplink && bytes.get(12..14) == Some(&[8, 0]) {
         return Outcome::Stop(to_container::ipv4(
             &SlicePacket::new(&bytes[ETHERNET_LENGTH..]),
@@ -385,6 +397,7 @@ fn native(frame: &Frame, arrival: &Arrival, tables: &mut MemoryTables) -> Outcom
     match frame.hook {
         Hook::Veth => from_container::<false>(bytes, arrival, tables),
         Hook::Bridge => from_container::<true>(bytes, arrival, tables),
+        Hook::Loopback => from_host(&bytes[ETHERNET_LENGTH..], arrival, tables),
         _ => from_uplink(&bytes[ETHERNET_LENGTH..], arrival, tables),
     }
 }

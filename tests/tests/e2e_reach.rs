@@ -14,27 +14,27 @@ const ANY: [u8; 4] = [0, 0, 0, 0];
 /// The bridge's own address, which containers know the host by.
 const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
 
-/// A client, what it asks, and whether its packets come in on an uplink.
+/// A client, what it asks, and whether the kernel path takes its packets.
 struct Client<'a> {
     name: &'static str,
     ns: &'a Netns,
     asks: IpAddr,
     scope: u32,
-    by_uplink: bool,
+    by_kernel: bool,
 }
 
 fn clients<'a>(lab: &'a Lab<'_>) -> Result<Vec<Client<'a>>> {
     let net = &lab.net;
     let (client, host) = (net.client(), &*net.host);
     let link_local = IpAddr::V6(host.link_local("up0")?);
-    let new = |name, ns, asks, scope, by_uplink| Client { name, ns, asks, scope, by_uplink };
+    let new = |name, ns, asks, scope, by_kernel| Client { name, ns, asks, scope, by_kernel };
     let (local, mine) = (IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V6(HOST));
     Ok(vec![
         new("remote, global", client, mine, 0, true),
         new("remote, link-local", client, link_local, client.ifindex("eth0")?, true),
-        new("host to ::1", host, local, 0, false),
-        new("host to its global address", host, mine, 0, false),
-        new("host to its link-local address", host, link_local, host.ifindex("up0")?, false),
+        new("host to ::1", host, local, 0, true),
+        new("host to its global address", host, mine, 0, true),
+        new("host to its link-local address", host, link_local, host.ifindex("up0")?, true),
         new("host to 127.0.0.1", host, Ipv4Addr::LOCALHOST.into(), 0, false),
         new("the same container", net.container(), BRIDGE.into(), 0, false),
         new("another container", &net.containers[1].ns, BRIDGE.into(), 0, false),
@@ -93,7 +93,7 @@ fn matrix(args: &[&str], kernel: bool) {
             for protocol in ["tcp", "udp"] {
                 let name = format!("{} over {protocol}", client.name);
                 let way = client.way(&lab, protocol).with_context(|| name.clone())?;
-                let expected = if kernel && client.by_uplink { "kernel" } else { "proxy" };
+                let expected = if kernel && client.by_kernel { "kernel" } else { "proxy" };
                 ensure!(way == expected, "{name} went by the {way}");
             }
         }

@@ -7,7 +7,7 @@
 //! the first fragment alone.
 
 use super::{Decision, Stop, Workspace};
-use crate::layout::{Class, Datagram, FragmentKey, RANGES, Range, ReplyKey};
+use crate::layout::{Class, Datagram, FragmentKey, RANGES, Range, ReplyKey, origin};
 use crate::reason::Reason;
 use crate::tables::Tables;
 
@@ -229,7 +229,8 @@ pub(super) const fn key_of_ipv4(key: &mut FragmentKey, reply: &ReplyKey, identif
     key.identification = identification;
     key.scope = 0;
     key.protocol = reply.protocol;
-    key.reserved = [0; 3];
+    key.origin = origin::NETWORK;
+    key.reserved = [0; 2];
 }
 
 #[inline(always)]

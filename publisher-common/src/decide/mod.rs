@@ -5,6 +5,7 @@
 //! nobody's but the host's is [`Stop::Pass`], and nothing has been changed by then.
 
 mod access;
+mod address;
 mod close;
 pub mod errors;
 mod establish;
@@ -26,6 +27,7 @@ use crate::translate::TransportRewrite;
 use core::mem::size_of;
 use zerocopy::FromZeros;
 
+pub use address::from_host;
 pub use extension::{Extras, Fragment};
 pub use fragments::Way;
 pub use transport::Transport;
@@ -208,4 +210,6 @@ pub struct Uplink {
     pub ifindex: u32,
     /// Whether it has no Ethernet header.
     pub raw: bool,
+    /// Whether the client is on this host: the reply goes in by the interface rather than out.
+    pub to_host: bool,
 }

@@ -1,12 +1,13 @@
 //! A packet of no established session: it opens one, belongs to one that is half-open or closing,
 //! or isn't ours.
 
+use super::address::{is_hosts, is_somebody};
 use super::to_container::{Route, check};
 use super::{Decision, Stop, Workspace, access, close, establish};
 use crate::alias::{CANDIDATES, Candidate, Candidates, NEIGHBOURS, OWN};
 use crate::layout::{
     Class, ForwardKey, Handle, Publication, PublicationKey, ReplyKey, State, Timeouts, Usage,
-    address_scope, link_flags, publication_flags, record_kind, session_flags, source_mode,
+    address_scope, link_flags, origin, publication_flags, record_kind, session_flags, source_mode,
     uplink_flags,
 };
 use crate::reason::Reason;
@@ -22,7 +23,7 @@ pub(super) fn publication<'a, T: Tables>(
     tables: &'a T,
 ) -> Option<&'a Publication> {
     let scope = address_scope(&flow.host, ifindex);
-    if !tables.is_local(&flow.host, scope) {
+    if !is_hosts(&flow.host, scope, flow.origin, tables) {
         return None;
     }
     let mut key = PublicationKey {
@@ -87,7 +88,8 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     let Workspace { flow, transport, arrival, publication, .. } = work;
     let connected = publication.flags & publication_flags::HELD != 0;
     if transport.protocol == protocol::TCP && !transport.opens() {
-        let is_theirs = tables.has_socket(flow, connected);
+        // A link-local socket of the host's own can't be found from the loopback interface.
+        let is_theirs = flow.origin == origin::HOST || tables.has_socket(flow, connected);
         return Err(if is_theirs { Stop::Pass } else { Stop::Drop(Reason::NoSession) });
     }
     if transport.protocol == protocol::UDP && tables.has_socket(flow, connected) {
@@ -96,7 +98,7 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     if transport.has(tcp_flags::FIN | tcp_flags::RST) {
         return Err(Stop::Drop(Reason::TcpFlags));
     }
-    if !is_somebody(&flow.client, arrival.ifindex, tables) {
+    if !is_somebody(&flow.client, arrival.ifindex, flow.origin, tables) {
         return Err(Stop::Drop(Reason::Source));
     }
     Ok(())
@@ -181,8 +183,13 @@ fn is_at<T: Tables>(class: Class, work: &mut Workspace, tables: &mut T) -> bool 
 #[inline(always)]
 fn insert<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<()> {
     let (index, now) = (work.publication.link, work.arrival.now);
+    let from_host = work.flow.origin == origin::HOST;
+    // A datagram of the host's own may be larger than any link carries, and can only go straight into
+    // the container. The rest is the socket proxy's, which also says at once what can't be reached.
+    let needed = if from_host { link_flags::UP | link_flags::PEER } else { link_flags::UP };
     let generation = match tables.link(index) {
-        Some(link) if link.flags & link_flags::UP != 0 => link.generation,
+        Some(link) if link.flags & needed == needed => link.generation,
+        _ if from_host => return Err(Stop::Pass),
         _ => return Err(Stop::Drop(Reason::TargetDown)),
     };
     let uplink = work.arrival.ifindex;
@@ -276,18 +283,6 @@ fn suits<T: Tables>(work: &Workspace, tables: &T) -> bool {
         Some(alias) => alias.is_of(&work.flow) || work.candidate >= NEIGHBOURS,
         None => work.may_bind || work.candidate >= OWN,
     }
-}
-
-/// Whether somebody on the other side of an uplink can have a source address (rule H12).
-#[inline(always)]
-pub(super) fn is_somebody<T: Tables>(address: &[u8; 16], ifindex: u32, tables: &T) -> bool {
-    let upper = u128::from_be_bytes(*address) >> 32;
-    // ::/96 holds the unspecified and the loopback address, ::ffff:0:0/96 the IPv4-mapped ones.
-    if address[0] == 0xff || upper == 0 || upper == 0xffff {
-        return false;
-    }
-    let scope = address_scope(address, ifindex);
-    !tables.is_local(address, scope)
 }
 
 /// Whether no session uses a container-side tuple. One that has timed out makes way.

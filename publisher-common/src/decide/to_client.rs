@@ -9,7 +9,7 @@ use super::extension::Fragment;
 use super::state::Side;
 use super::to_container::{Extended, segment_limit};
 use super::{Decision, Detour, Stop, ToClient, Uplink, Workspace, close, establish, options};
-use crate::layout::{Class, ReplyKey, Timeouts, session_flags};
+use crate::layout::{Class, ForwardKey, ReplyKey, Timeouts, origin, session_flags};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -112,7 +112,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             if transport.has(tcp_flags::FIN | tcp_flags::RST) || close::both_done(session.flags) {
                 close::note(Side::Container, work, tables);
             }
-            (session.link, uplink_of(session.uplink, session.flags))
+            (session.link, uplink_of(session.uplink, session.flags, &work.flow))
         }
         None => {
             let Some(class) = find(work, tables) else { return Err(miss(header, tables)) };
@@ -121,7 +121,7 @@ pub fn decide<const BRIDGE: bool, P: Packet, T: Tables>(
             check_link::<BRIDGE, P>(packet, arrival, session.link, link)?;
             check(bytes, work)?;
             establish::container_sent(class, work, tables);
-            (session.link, uplink_of(session.uplink, session.flags))
+            (session.link, uplink_of(session.uplink, session.flags, &work.flow))
         }
     };
     let payload = header.total().wrapping_sub(IPV4_LENGTH as u16).wrapping_sub(extra);
@@ -204,8 +204,12 @@ pub fn look_behind<const BRIDGE: bool, P: Packet, T: Tables>(
 }
 
 #[inline(always)]
-pub(super) const fn uplink_of(ifindex: u32, flags: u8) -> Uplink {
-    Uplink { ifindex, raw: flags & session_flags::RAW_UPLINK != 0 }
+pub(super) const fn uplink_of(ifindex: u32, flags: u8, flow: &ForwardKey) -> Uplink {
+    Uplink {
+        ifindex,
+        raw: flags & session_flags::RAW_UPLINK != 0,
+        to_host: flow.origin == origin::HOST,
+    }
 }
 
 /// Looks for the session `work.reply` among those that aren't established, and copies what it finds

@@ -4,7 +4,7 @@ use super::extension::{self, Obstacle, Progress};
 use super::fragments::{self, Way};
 use super::state::Side;
 use super::{Decision, Exit, Stop, ToContainer, Transport, Workspace, close, open};
-use crate::layout::{ForwardKey, Handle, Link, address_scope, port_bit};
+use crate::layout::{ForwardKey, Handle, Link, address_scope, link_flags, port_bit};
 use crate::packet::{Arrival, Packet};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -88,7 +88,7 @@ pub fn decide<P: Packet, T: Tables>(
     if !is_published(tables, protocol, [ports[2], ports[3]]) {
         return Err(Stop::Pass);
     }
-    work.flow = ForwardKey::of_packet(bytes, ports, arrival.ifindex, protocol);
+    work.flow = ForwardKey::of_packet(bytes, ports, arrival, protocol);
     work.arrival = *arrival;
     (work.payload, work.hops) = (header.payload(), header.hop_limit);
 
@@ -137,8 +137,8 @@ pub fn decide<P: Packet, T: Tables>(
     let payload = header.payload().wrapping_sub(extras.length);
     let headers = IPV4_LENGTH as u32 + u32::from(transport.length);
     let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
-    // RFC 7915 §1.4: an IPv6 router never fragments. A link whose MTU isn't known sets no limit.
-    if wire > link.mtu && link.mtu != 0 {
+    // RFC 7915 §1.4: an IPv6 router never fragments.
+    if exceeds_link(wire, link, arrival) {
         *told_mtu = link.mtu.saturating_add(HEADER_GROWTH);
         return Err(Stop::TooBig);
     }
@@ -201,7 +201,8 @@ fn set_fragment_key(header: &Ipv6Header, work: &mut Workspace) {
     key.identification = extras.fragment.identification;
     key.scope = address_scope(&header.source, arrival.ifindex);
     key.protocol = extras.next;
-    key.reserved = [0; 3];
+    key.origin = arrival.origin();
+    key.reserved = [0; 2];
 }
 
 /// The first fragment of a datagram (RFC 7915 §5.1.1): it has the ports.
@@ -217,7 +218,8 @@ fn first_fragment<T: Tables>(work: &mut Workspace, tables: &mut T) -> Decision<(
     key.identification = extras.fragment.identification;
     key.scope = flow.scope;
     key.protocol = flow.protocol;
-    key.reserved = [0; 3];
+    key.origin = flow.origin;
+    key.reserved = [0; 2];
     datagram.forward = *flow;
     datagram.reply = *reply;
     datagram.link = Handle { index, generation };
@@ -258,7 +260,7 @@ fn later_fragment<T: Tables>(
     let Some(link) = tables.link(datagram.link.index) else {
         return Err(Stop::Drop(Reason::TargetGone));
     };
-    if u32::from(payload) + IPV4_LENGTH as u32 > link.mtu && link.mtu != 0 {
+    if exceeds_link(u32::from(payload) + IPV4_LENGTH as u32, link, &work.arrival) {
         return Err(Stop::Drop(Reason::TooBig));
     }
     let fragmentation = Fragmentation::of_fragment(&extras.fragment);
@@ -274,13 +276,14 @@ fn later_fragment<T: Tables>(
 }
 
 /// What becomes of a fragment before the first one of its datagram has come (RFC 6146 §3.4). What isn't
-/// the host's own, or neither TCP nor UDP, is never ours.
+/// the host's own, or neither TCP nor UDP, is never ours; and the host sends its fragments in order.
 #[inline(never)]
 fn unknown<T: Tables>(work: &Workspace, tables: &T) -> Stop {
-    let key = &work.fragment_key;
+    let Workspace { fragment_key: key, arrival, .. } = work;
     let ports = matches!(key.protocol, protocol::TCP | protocol::UDP);
     if ports
-        && tables.is_local(&key.destination, address_scope(&key.destination, work.arrival.ifindex))
+        && !arrival.from_host
+        && tables.is_local(&key.destination, address_scope(&key.destination, arrival.ifindex))
     {
         Stop::Hold
     } else {
@@ -326,6 +329,14 @@ fn is_cut_off(work: &Workspace) -> bool {
     *payload > LONGEST_PAYLOAD
         || extras.length > *payload
         || IPV6_LENGTH as u32 + u32::from(*payload) > arrival.length
+}
+
+/// Whether a packet is larger than its link carries. A link whose MTU isn't known sets no limit, and
+/// nothing is too large to be handed over from one namespace to the other.
+#[inline(always)]
+fn exceeds_link(wire: u32, link: &Link, arrival: &Arrival) -> bool {
+    let is_handed_over = arrival.from_host && link.flags & link_flags::PEER != 0;
+    wire > link.mtu && link.mtu != 0 && !is_handed_over
 }
 
 /// The MSS that the client's uplink and the container's link both carry.

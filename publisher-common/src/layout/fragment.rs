@@ -18,8 +18,10 @@ pub struct FragmentKey {
     pub scope: u32,
     /// Protocol number of what is in the datagram.
     pub protocol: u8,
+    /// See [`ForwardKey::origin`]; 0 for fragments of containers.
+    pub origin: u8,
     /// Written as 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 /// A part of a datagram: the offset of its first byte, and of the byte behind its last.

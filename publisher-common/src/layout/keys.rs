@@ -1,5 +1,6 @@
 //! Keys of the maps.
 
+use crate::packet::Arrival;
 use crate::wide::words;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -33,22 +34,33 @@ pub struct ForwardKey {
     pub scope: u32,
     /// Protocol number: TCP or UDP.
     pub protocol: u8,
+    /// One of [`origin`]: a packet from the network that names the host as its source never meets a
+    /// session of the host's own.
+    pub origin: u8,
     /// Written as 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+}
+
+/// Values of [`ForwardKey::origin`]: where the client is.
+pub mod origin {
+    /// Behind an uplink.
+    pub const NETWORK: u8 = 0;
+    /// On the host itself.
+    pub const HOST: u8 = 1;
 }
 
 impl ForwardKey {
-    /// The key of a client's packet, out of its IPv6 header, its ports and the interface that it came in
-    /// on. Made of words, and read as such by the map.
+    /// The key of a client's packet, out of its IPv6 header, its ports and how it came in. Made of words,
+    /// and read as such by the map.
     #[inline(always)]
     #[must_use]
-    pub fn of_packet(header: &[u8; 40], ports: [u8; 4], ifindex: u32, protocol: u8) -> Self {
+    pub fn of_packet(header: &[u8; 40], ports: [u8; 4], arrival: &Arrival, protocol: u8) -> Self {
         let [_, _, a, b, c, d, e, f, g, h] = words::<10, 40>(header);
         let link_local = a & u32::from_ne_bytes([0xff, 0xc0, 0, 0]);
         let is_link_local = link_local == u32::from_ne_bytes([0xfe, 0x80, 0, 0]);
-        let scope = if is_link_local { ifindex } else { 0 };
+        let scope = if is_link_local { arrival.ifindex } else { 0 };
         let ports = u32::from_ne_bytes(ports);
-        let protocol = u32::from_ne_bytes([protocol, 0, 0, 0]);
+        let protocol = u32::from_ne_bytes([protocol, arrival.origin(), 0, 0]);
         zerocopy::transmute!([a, b, c, d, e, f, g, h, ports, scope, protocol])
     }
 
@@ -90,6 +102,7 @@ impl ForwardKey {
             && u16::from_ne_bytes(self.host_port) == u16::from_ne_bytes(other.host_port)
             && self.scope == other.scope
             && self.protocol == other.protocol
+            && self.origin == other.origin
     }
 }
 
@@ -197,7 +210,9 @@ pub struct PublicationKey {
 )]
 #[repr(C)]
 pub struct LocalKey {
-    /// Interface index, in host order, for link-local addresses; 0 for others.
+    /// Interface index, in host order, for link-local addresses; 0 for others. A link-local address that
+    /// one interface alone has also stands under that of the loopback interface, with the other as its
+    /// value.
     pub scope: [u8; 4],
     /// The address.
     pub address: [u8; 16],
@@ -209,6 +224,9 @@ impl LocalKey {
     /// Bits of the key.
     pub const BITS: u32 = 160;
 }
+
+/// Index of the loopback interface, the same in every network namespace (`LOOPBACK_IFINDEX`).
+pub const LOOPBACK: u32 = 1;
 
 /// Which table a session that isn't established is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,9 @@ mod session;
 
 pub use access::{AccessKey, RateKey, Rule, Source, SourceKey, Use, Window, verdict};
 pub use fragment::{Datagram, FragmentKey, RANGES, Range};
-pub use keys::{Class, ForwardKey, LocalKey, PublicationKey, ReplyKey, address_scope};
+pub use keys::{
+    Class, ForwardKey, LOOPBACK, LocalKey, PublicationKey, ReplyKey, address_scope, origin,
+};
 pub use objects::{
     Alias, Config, Link, Publication, Timeouts, Uplink, config_flags, link_flags,
     publication_flags, source_mode, uplink_flags,

@@ -106,8 +106,10 @@ pub struct Uplink {
     pub mtu: u32,
     /// The bits of [`uplink_flags`].
     pub flags: u32,
+    /// Its hardware address, or 0.
+    pub mac: [u8; 6],
     /// Written as 0.
-    pub reserved: [u8; 8],
+    pub reserved: [u8; 2],
 }
 
 /// Which client an alias stands for.

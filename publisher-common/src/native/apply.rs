@@ -5,7 +5,7 @@ use crate::checksum::Difference;
 use crate::decide::errors::ErrorWorkspace;
 use crate::decide::to_container::Extended;
 use crate::decide::{
-    Answer, Decision, Detour, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client,
+    self, Answer, Decision, Detour, Exit, Stop, ToClient, Uplink, Workspace, errors, to_client,
     to_container,
 };
 use crate::packet::Arrival;
@@ -69,6 +69,14 @@ pub fn from_uplink(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -
             let made = errors::answer_client(&packet, arrival, (answer, told), &mut error);
             answered(made, answer, &error)
         }
+    }
+}
+
+/// What the loopback interface's program does with a packet.
+pub fn from_host(bytes: &[u8], arrival: &Arrival, tables: &mut MemoryTables) -> Outcome {
+    match decide::from_host(&SlicePacket::new(bytes), *arrival, tables) {
+        Ok(arrival) => from_uplink(bytes, &arrival, tables),
+        Err(stop) => Outcome::Stop(stop),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct MemoryTables {
     pub ports: Vec<u64>,
     /// The host's own addresses: prefix length in bits, and the prefix.
     pub locals: Vec<(u32, LocalKey)>,
+    /// See [`Tables::interface_of`].
+    pub interfaces: Vec<([u8; 16], u32)>,
     /// See [`Tables::publication`].
     pub publications: HashMap<PublicationKey, Publication>,
     /// See [`Tables::link`].
@@ -118,6 +120,11 @@ impl Tables for MemoryTables {
     fn is_local(&self, address: &[u8; 16], scope: u32) -> bool {
         let key = LocalKey { scope: scope.to_ne_bytes(), address: *address };
         self.locals.iter().any(|(bits, prefix)| covers(*bits, prefix, &key))
+    }
+
+    fn interface_of(&self, address: &[u8; 16]) -> u32 {
+        let found = self.interfaces.iter().find(|(own, _)| own == address);
+        found.map_or(0, |(_, ifindex)| *ifindex)
     }
 
     fn publication(&self, key: &PublicationKey) -> Option<&Publication> {

@@ -6,7 +6,7 @@ mod apply;
 mod memory;
 pub mod samples;
 
-pub use apply::{Outcome, from_container, from_uplink, split};
+pub use apply::{Outcome, from_container, from_host, from_uplink, split};
 pub use memory::MemoryTables;
 
 use crate::checksum::Difference;

@@ -3,7 +3,7 @@
 use super::MemoryTables;
 use crate::layout::{
     Config, ForwardKey, Handle, Link, LocalKey, Publication, PublicationKey, ReplyKey, Timeouts,
-    Uplink, link_flags,
+    Uplink, link_flags, origin,
 };
 use crate::packet::Arrival;
 use crate::wire::protocol;
@@ -60,7 +60,8 @@ pub fn flow() -> ForwardKey {
         host_port: PORT,
         scope: 0,
         protocol: protocol::TCP,
-        reserved: [0; 3],
+        origin: origin::NETWORK,
+        reserved: [0; 2],
     }
 }
 
@@ -94,10 +95,23 @@ pub fn link() -> Link {
     }
 }
 
+/// An uplink with Ethernet headers.
+#[must_use]
+pub fn uplink(mtu: u32) -> Uplink {
+    Uplink { mtu, flags: 0, mac: [2, 0, 0, 0, 0, 10], reserved: [0; 2] }
+}
+
 /// What the kernel says about a plain packet of `length` bytes on `ifindex`.
 #[must_use]
 pub fn arrival(ifindex: u32, length: usize) -> Arrival {
-    Arrival { ifindex, length: length as u32, now: 1_000, gso_size: 0, gso_segments: 0 }
+    Arrival {
+        ifindex,
+        length: length as u32,
+        now: 1_000,
+        gso_size: 0,
+        gso_segments: 0,
+        from_host: false,
+    }
 }
 
 /// TCP and UDP port 8080 of every address of the host, published to port 80 of the container.
@@ -106,7 +120,7 @@ pub fn tables() -> MemoryTables {
     let mut tables = MemoryTables { config: Some(config()), ..MemoryTables::default() };
     tables.locals.push((LocalKey::BITS, LocalKey { scope: [0; 4], address: HOST }));
     tables.links.push(link());
-    tables.uplinks.insert(UPLINK, Uplink { mtu: 1500, flags: 0, reserved: [0; 8] });
+    tables.uplinks.insert(UPLINK, uplink(1500));
     for (index, number) in [protocol::TCP, protocol::UDP].into_iter().enumerate() {
         let key =
             PublicationKey { host: [0; 16], scope: 0, port: PORT, protocol: number, reserved: 0 };

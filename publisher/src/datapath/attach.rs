@@ -9,7 +9,7 @@ use super::pins::Pins;
 use aya::Ebpf;
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{
-    self, NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle,
+    self, NlOptions, SchedClassifier, SchedClassifierLink, TcAttachOptions, TcAttachType, TcHandle,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +30,8 @@ pub enum Hook {
     UplinkEthernet,
     /// Clients' packets, without link-layer headers.
     UplinkRaw,
+    /// Packets of the host's own processes, at the loopback interface.
+    Loopback,
     /// A container's packets, at the host's side of its veth.
     Veth,
     /// Containers' packets, at a bridge or another interface.
@@ -39,11 +41,17 @@ pub enum Hook {
 }
 
 impl Hook {
-    const ALL: [Self; 5] =
-        [Self::UplinkEthernet, Self::UplinkRaw, Self::Veth, Self::Bridge, Self::SlowLane];
+    const ALL: [Self; 6] = [
+        Self::UplinkEthernet,
+        Self::UplinkRaw,
+        Self::Loopback,
+        Self::Veth,
+        Self::Bridge,
+        Self::SlowLane,
+    ];
 
     const fn is_uplink(self) -> bool {
-        matches!(self, Self::UplinkEthernet | Self::UplinkRaw)
+        matches!(self, Self::UplinkEthernet | Self::UplinkRaw | Self::Loopback)
     }
 
     /// The program's name.
@@ -52,6 +60,7 @@ impl Hook {
         match self {
             Self::UplinkEthernet => "uplink_ethernet",
             Self::UplinkRaw => "uplink_raw",
+            Self::Loopback => "loopback",
             Self::Veth => "container_veth",
             Self::Bridge => "container_bridge",
             Self::SlowLane => "slow_lane",
@@ -205,6 +214,33 @@ impl Attachments {
             self.detach(&at, pins);
         }
     }
+}
+
+/// Runs `work` while a program is attached to an interface of the calling thread's namespace.
+pub(super) fn while_attached<T>(
+    program: &mut SchedClassifier,
+    interface: &str,
+    work: impl FnOnce() -> T,
+) -> Result<T, DatapathError> {
+    let ingress = TcAttachType::Ingress;
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(interface, ingress, options).or_else(|_| {
+        let _ = tc::qdisc_add_clsact(interface);
+        program.attach_with_options(
+            interface,
+            ingress,
+            TcAttachOptions::Netlink(NlOptions::default()),
+        )
+    });
+    let fail = |error: &dyn std::error::Error| DatapathError::Attach {
+        program: "route_probe",
+        interface: interface.into(),
+        reason: chain(error),
+    };
+    let id = id.map_err(|error| fail(&error))?;
+    let result = work();
+    program.detach(id).map_err(|error| fail(&error))?;
+    Ok(result)
 }
 
 fn replace_tcx(

@@ -12,6 +12,7 @@ mod error;
 mod expiry;
 mod hash;
 mod log;
+mod loopback;
 mod memory;
 mod object;
 mod orphans;
@@ -73,6 +74,14 @@ impl Datapath {
             older.finish(&pins, &mut tables)?;
         }
         Ok(Self { programs, attachments, tables, pins })
+    }
+
+    /// Tries out whether local processes can be served at the loopback interface.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn probe_loopback(&mut self) -> Result<(), String> {
+        loopback::probe(&mut self.programs)
     }
 
     /// Attaches a program to an interface; nothing happens where it is attached.

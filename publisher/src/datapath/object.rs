@@ -13,9 +13,15 @@ use std::mem::size_of;
 /// The compiled object, aligned as its parser needs it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/publisher-ebpf"));
 
-/// The programs of the object.
-pub(super) const PROGRAMS: [&str; 5] =
-    ["uplink_ethernet", "uplink_raw", "container_veth", "container_bridge", "slow_lane"];
+/// The programs of the object that handle packets.
+pub(super) const PROGRAMS: [&str; 6] = [
+    "uplink_ethernet",
+    "uplink_raw",
+    "loopback",
+    "container_veth",
+    "container_bridge",
+    "slow_lane",
+];
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 15;
 

@@ -43,7 +43,8 @@ pub(super) fn halves(n: u32, number: u8, seen: [u32; 2]) -> (ForwardKey, Forward
         host_port: [0x1f, 0x90],
         scope: 0,
         protocol: number,
-        reserved: [0; 3],
+        origin: 0,
+        reserved: [0; 2],
     };
     let reply = ReplyKey {
         target: [172, 17, 0, 2],

@@ -13,12 +13,12 @@ use publisher_common::layout::{
     names, port_bit,
 };
 use publisher_common::reason::Reason;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 /// A prefix of the host's own addresses: bits of the key, and the key.
-pub type LocalPrefix = (u32, LocalKey);
+pub type LocalPrefix = (u32, LocalKey, u32);
 
 /// How full a table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,17 +162,21 @@ impl Tables {
     /// # Errors
     /// When the map can't be written.
     pub fn set_locals(&mut self, wanted: &[LocalPrefix]) -> Result<(), DatapathError> {
-        let present: Vec<_> =
-            self.locals.keys().collect::<Result<_, _>>().map_err(failed(names::LOCALS))?;
-        for (bits, key) in wanted {
-            if !present.iter().any(|found| found.prefix_len() == *bits && found.data() == *key) {
-                self.locals.insert(&Key::new(*bits, *key), 1, 0).map_err(failed(names::LOCALS))?;
+        let present: BTreeMap<_, _> = self
+            .locals
+            .iter()
+            .map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data()), value)))
+            .collect::<Result<_, _>>()
+            .map_err(failed(names::LOCALS))?;
+        for (bits, key, value) in wanted {
+            if present.get(&(*bits, *key)) != Some(value) {
+                let key = Key::new(*bits, *key);
+                self.locals.insert(&key, value, 0).map_err(failed(names::LOCALS))?;
             }
         }
-        for key in present {
-            if !wanted.contains(&(key.prefix_len(), key.data())) {
-                self.locals.remove(&key).map_err(failed(names::LOCALS))?;
-            }
+        let wanted: BTreeSet<_> = wanted.iter().map(|(bits, key, _)| (*bits, *key)).collect();
+        for (bits, key) in present.into_keys().filter(|key| !wanted.contains(key)) {
+            self.locals.remove(&Key::new(bits, key)).map_err(failed(names::LOCALS))?;
         }
         Ok(())
     }

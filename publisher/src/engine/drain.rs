@@ -147,7 +147,8 @@ mod tests {
                 host_port: [0; 2],
                 scope: 0,
                 protocol: number,
-                reserved: [0; 3],
+                origin: 0,
+                reserved: [0; 2],
             },
             reply: ReplyKey {
                 target: [0; 4],

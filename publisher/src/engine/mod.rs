@@ -88,6 +88,8 @@ struct Inner {
     resolutions: Resolutions,
     firewall: Vec<FirewallFinding>,
     proxied: Proxied,
+    /// Whether local processes can be served in the kernel, or why not.
+    loopback: Result<(), String>,
     reserved: Reserved,
     /// What the host's owner should know since the start: damaged files, a pool in use.
     notices: Vec<String>,

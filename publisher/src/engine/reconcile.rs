@@ -136,6 +136,7 @@ impl Inner {
             mtu: &config.mtu,
             proxied: &proxied,
             held: &self.proxied.held,
+            loopback: self.loopback.is_ok(),
         };
         let mut desired = Desired::from_facts(&facts, links);
         applied.attachments = datapath.attachments().map(|(at, _)| at.clone()).collect();

@@ -23,6 +23,7 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 use tokio::sync::{Mutex, Notify};
+use tracing::info;
 
 /// The daemon can't start.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +97,10 @@ impl Engine {
         let capacities = capacities(&config);
         check_room(&config.pin_dir, &capacities)?;
         let mut datapath = Datapath::open(&config.pin_dir, &capacities)?;
+        let loopback = datapath.probe_loopback();
+        if let Err(reason) = &loopback {
+            info!("local processes are served by the socket proxy: {reason}");
+        }
         let topology = Topology::connect()?;
         let kept = pool_of(&datapath.tables().config()?);
         let pools = config.alias.pools();
@@ -145,6 +150,7 @@ impl Engine {
             resolutions: Resolutions::new(),
             firewall: Vec::new(),
             proxied: Proxied::default(),
+            loopback,
             notices: damage.into_iter().chain(in_the_way).chain(config.warnings()).collect(),
             failures: Vec::new(),
             logged: Vec::new(),

@@ -200,6 +200,7 @@ impl Inner {
                 Hook::Bridge if is_bridge() => LinkKind::Bridge,
                 Hook::Bridge => LinkKind::Other,
                 Hook::SlowLane => LinkKind::SlowLane,
+                Hook::Loopback => LinkKind::Loopback,
                 Hook::UplinkEthernet | Hook::UplinkRaw => return None,
             };
             Some(LinkView { name: self.interface(*ifindex), kind, attach: attach_of(*means) })
@@ -220,7 +221,7 @@ impl Inner {
                 lost: engine.events.lost(),
                 not_written: engine.events.not_written(),
             },
-            features: features(attached.values().map(|(_, means)| *means)),
+            features: features(attached.values().map(|(_, means)| *means), &self.loopback),
             programs,
             warnings,
         }
@@ -281,10 +282,18 @@ impl Inner {
     }
 }
 
-fn features(means: impl Iterator<Item = Means>) -> Vec<FeatureView> {
+fn features(means: impl Iterator<Item = Means>, loopback: &Result<(), String>) -> Vec<FeatureView> {
     let means: Vec<_> = means.collect();
+    let loopback = FeatureView {
+        name: "loopback".into(),
+        available: loopback.is_ok(),
+        means: match loopback {
+            Ok(()) => "local processes are served in the kernel".into(),
+            Err(reason) => format!("local processes are served by the proxy: {reason}"),
+        },
+    };
     if means.is_empty() {
-        return Vec::new();
+        return vec![loopback];
     }
     let tcx = means.contains(&Means::Tcx);
     let what = if tcx {
@@ -292,7 +301,7 @@ fn features(means: impl Iterator<Item = Means>) -> Vec<FeatureView> {
     } else {
         "programs are attached as clsact filters"
     };
-    vec![FeatureView { name: "tcx".into(), available: tcx, means: what.into() }]
+    vec![FeatureView { name: "tcx".into(), available: tcx, means: what.into() }, loopback]
 }
 
 const fn attach_of(means: Means) -> Attach {

@@ -7,7 +7,7 @@ use crate::datapath::Hook;
 use crate::model::SourceMode;
 use crate::topology::{AliasRoute, Device, DeviceKind, LinkInfo, LocalPrefix, Uplink};
 use publisher_common::layout::{
-    LocalKey, link_flags, publication_flags, source_mode, uplink_flags,
+    LOOPBACK, LocalKey, link_flags, publication_flags, source_mode, uplink_flags,
 };
 use std::time::SystemTime;
 
@@ -111,8 +111,17 @@ impl Host {
     fn desired(&mut self) -> Desired {
         let Self { publications, bans, draining, snapshot, resolutions, mtu, proxied, held, table } =
             self;
-        let facts =
-            Facts { publications, bans, draining, snapshot, resolutions, mtu, proxied, held };
+        let facts = Facts {
+            publications,
+            bans,
+            draining,
+            snapshot,
+            resolutions,
+            mtu,
+            proxied,
+            held,
+            loopback: true,
+        };
         Desired::from_facts(&facts, table)
     }
 
@@ -178,9 +187,14 @@ fn link_local_hosts_are_scoped_by_their_interface() {
     let desired = host.desired();
     let scopes: Vec<_> = desired.publications.keys().map(|key| key.scope).collect();
     assert_eq!(scopes, [UPLINK]);
-    assert!(desired.locals.iter().any(|(bits, key)| {
-        *bits == LocalKey::BITS && u32::from_ne_bytes(key.scope) == UPLINK && key.address[0] == 0xfe
-    }));
+    let link_local = |scope: u32| {
+        let mut found = desired.locals.iter().filter(move |(bits, key, _)| {
+            *bits == LocalKey::BITS && key.scope == scope.to_ne_bytes() && key.address[0] == 0xfe
+        });
+        found.next().map(|(.., value)| *value)
+    };
+    assert_eq!(link_local(UPLINK), Some(1));
+    assert_eq!(link_local(LOOPBACK), Some(UPLINK), "the interface that has it");
 }
 
 #[test]

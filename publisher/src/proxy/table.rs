@@ -118,7 +118,8 @@ impl Connection {
                 host_port: host.port().to_be_bytes(),
                 scope: client.scope_id(),
                 protocol,
-                reserved: [0; 3],
+                origin: 0,
+                reserved: [0; 2],
             },
             reply: ReplyKey {
                 target: target.ip().octets(),

@@ -41,6 +41,8 @@ pub mod ethtool {
 pub mod ifa {
     pub const ADDRESS: u16 = 1;
     pub const LOCAL: u16 = 2;
+    /// `IFA_F_NODAD`
+    pub const NODAD: u8 = 0x02;
 }
 
 /// linux/rtnetlink.h, attributes of routes

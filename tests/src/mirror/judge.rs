@@ -1,7 +1,7 @@
 //! What a frame is, and what an outcome comes to.
 
 use publisher_common::decide::Stop;
-use publisher_common::native::Outcome;
+use publisher_common::native::{MemoryTables, Outcome};
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol};
 
 use crate::test_run::{DROP, PASS, REDIRECT};
@@ -42,7 +42,7 @@ pub(super) fn is_stub(bytes: &[u8]) -> bool {
 }
 
 /// The verdict and the frame that an outcome comes to.
-pub(super) fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
+pub(super) fn expected(outcome: &Outcome, bytes: &[u8], tables: &MemoryTables) -> (i32, Vec<u8>) {
     let (packet, ethertype) = match outcome {
         Outcome::Stop(Stop::Pass | Stop::Hold) => return (PASS, bytes.to_vec()),
         Outcome::Stop(_) => return (DROP, bytes.to_vec()),
@@ -55,5 +55,12 @@ pub(super) fn expected(outcome: &Outcome, bytes: &[u8]) -> (i32, Vec<u8>) {
             return (REDIRECT, frame);
         }
     };
-    (REDIRECT, [&bytes[..12], &ethertype, packet].concat())
+    let mut addresses = bytes[..12].to_vec();
+    if let Outcome::ToClient(_, uplink) = outcome
+        && uplink.to_host
+    {
+        let mac = tables.uplinks.get(&uplink.ifindex).map_or([0; 6], |uplink| uplink.mac);
+        addresses[..6].copy_from_slice(&mac);
+    }
+    (REDIRECT, [&addresses[..], &ethertype, packet].concat())
 }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
 use publisher::datapath::Datapath;
 use publisher_common::layout::{
-    AccessKey, Handle, Link, LocalKey, Publication, PublicationKey, Rule, Use, config_flags,
-    link_flags, publication_flags, source_mode, verdict,
+    AccessKey, Handle, LOOPBACK, Link, LocalKey, Publication, PublicationKey, Rule, Use,
+    config_flags, link_flags, publication_flags, source_mode, verdict,
 };
 use publisher_common::native::{MemoryTables, samples};
 
@@ -68,6 +68,7 @@ pub(super) fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
     for (scope, address) in [(0, SECOND_HOST), (uplink, LINK_LOCAL_HOST)] {
         tables.locals.push((LocalKey::BITS, LocalKey { scope: scope.to_ne_bytes(), address }));
     }
+    tables.interfaces = vec![(LINK_LOCAL_HOST, uplink)];
     for (key, value) in tables.publications.clone() {
         let gateway = Publication { source: source_mode::GATEWAY, ..value };
         tables.publish(PublicationKey { port: GATEWAY_PORT, ..key }, gateway);
@@ -111,7 +112,12 @@ pub(super) fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
 pub(super) fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
     let maps = datapath.tables();
     maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
-    maps.set_locals(&native.locals)?;
+    let locals = native.locals.iter().map(|(bits, key)| (*bits, *key, 1));
+    let interfaces = native.interfaces.iter().map(|(address, ifindex)| {
+        let key = LocalKey { scope: LOOPBACK.to_ne_bytes(), address: *address };
+        (LocalKey::BITS, key, *ifindex)
+    });
+    maps.set_locals(&locals.chain(interfaces).collect::<Vec<_>>())?;
     for (index, link) in native.links.iter().enumerate() {
         maps.set_link(index as u32, link)?;
     }

@@ -148,6 +148,7 @@ impl fmt::Display for Event {
             Hook::Veth => "veth",
             Hook::Bridge | Hook::SlowLane => "bridge",
             Hook::UplinkEthernet | Hook::UplinkRaw => "uplink",
+            Hook::Loopback => "loopback",
         };
         write!(f, "{hook} {} {}", frame.gso_size, frame.gso_segments)?;
         let mut in_hex = false;
@@ -174,6 +175,7 @@ impl FromStr for Event {
         let mut number = || -> Result<u32> { Ok(words.next().context("too short")?.parse()?) };
         let hook = match kind {
             "uplink" => Hook::UplinkEthernet,
+            "loopback" => Hook::Loopback,
             "veth" => Hook::Veth,
             "bridge" => Hook::Bridge,
             "link" => {

@@ -6,7 +6,7 @@ use publisher::datapath::Hook;
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH};
 
 impl Traffic {
-    pub(super) fn error_of_client(&mut self) -> Vec<u8> {
+    pub(super) fn error_of_client(&mut self) -> (Hook, Vec<u8>) {
         let flow = self.flow();
         let kind = self.random.pick(&[2u8, 2, 1, 1, 3, 4, 128, 135]);
         let code = self.random.pick(&[0u8, 0, 1, 2, 3, 4, 5]);
@@ -27,7 +27,7 @@ impl Traffic {
         }
         let mut bytes = client_error(&flow, (kind, code), second, &embedding);
         self.spoil(&mut bytes, IPV6_LENGTH);
-        bytes
+        (self.hook_of(&flow, &mut bytes), bytes)
     }
 
     pub(super) fn error_of_container(&mut self) -> (Hook, Vec<u8>) {

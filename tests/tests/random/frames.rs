@@ -1,7 +1,7 @@
 //! Frames, built by etherparse.
 
 use etherparse::{PacketBuilder, TcpHeader};
-use publisher_common::layout::{ForwardKey, ReplyKey};
+use publisher_common::layout::{ForwardKey, ReplyKey, origin};
 use publisher_common::native::samples;
 use publisher_common::wire::{ETHERNET_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::MAC;
@@ -93,6 +93,7 @@ pub fn client_error(
     second: u32,
     embedding: &Embedding,
 ) -> Vec<u8> {
+    let from = if flow.origin == origin::HOST { flow.client } else { ROUTER };
     let got = ForwardKey {
         client: flow.host,
         host: flow.client,
@@ -108,7 +109,7 @@ pub fn client_error(
     }
     let mut bytes = Vec::new();
     PacketBuilder::ethernet2(ROUTER_MAC, MAC)
-        .ipv6(ROUTER, flow.host, 61)
+        .ipv6(from, flow.host, 61)
         .icmpv6_raw(kind, code, second.to_be_bytes())
         .write(&mut bytes, &embedding.append(got))
         .expect("an ICMPv6 error");

@@ -10,13 +10,15 @@ mod oddities;
 use episode::Event;
 use frames::{Body, client_packet, container_packet};
 use publisher::datapath::Hook;
-use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags};
+use publisher_common::layout::{ForwardKey, Link, ReplyKey, link_flags, origin};
 use publisher_common::native::{Outcome, samples};
 use publisher_common::wire::{ETHERNET_LENGTH, IPV4_LENGTH, IPV6_LENGTH, protocol, tcp_flags};
 use publisher_tests::mirror::{
     BRIDGED_MAC, BRIDGED_PORT, BRIDGED_TARGET, Frame, GATEWAY_PORT, LINK_LOCAL_HOST, MAC,
     NARROW_PORT, SECOND_HOST, SLOW_PORT, Step,
 };
+
+const LOCALHOST: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 /// SplitMix64: fast, and the same everywhere for the same seed.
 #[derive(Clone, Debug)]
@@ -129,15 +131,16 @@ impl Traffic {
             return Frame { hook, bytes, gso_size: 0, gso_segments: 0, checked };
         }
         let (hook, mut bytes) = match self.random.below(100) {
-            0..52 => (Hook::UplinkEthernet, self.packet_of_client()),
-            52..56 => (Hook::UplinkEthernet, self.error_of_client()),
+            0..52 => self.packet_of_client(),
+            52..56 => self.error_of_client(),
             56..96 => self.packet_of_container(),
             _ => self.error_of_container(),
         };
         if self.random.percent(3) {
             self.forget_sum(&mut bytes);
         }
-        if hook != Hook::UplinkEthernet && self.random.percent(20) {
+        let by_client = matches!(hook, Hook::UplinkEthernet | Hook::Loopback);
+        if !by_client && self.random.percent(20) {
             let fields = ETHERNET_LENGTH + 6;
             bytes[fields] &= !0x40; // don't fragment
             fragments::seal(&mut bytes);
@@ -145,10 +148,10 @@ impl Traffic {
         if self.random.percent(1) {
             self.tire(&mut bytes);
         }
-        if hook == Hook::UplinkEthernet && self.random.percent(3) {
+        if by_client && self.random.percent(3) {
             self.extend(&mut bytes);
         }
-        if hook != Hook::UplinkEthernet && self.random.percent(3) {
+        if !by_client && self.random.percent(3) {
             fragments::add_options(&mut self.random, &mut bytes);
         }
         if self.random.percent(18) {
@@ -186,12 +189,24 @@ impl Traffic {
             2..6 => flow.client[..8].copy_from_slice(&[0xfe, 0x80, 0, 0, 0, 0, 0, 0]),
             _ => {}
         }
+        if self.random.percent(20) {
+            flow.origin = origin::HOST;
+            let own = [samples::HOST, LOCALHOST, LINK_LOCAL_HOST, SECOND_HOST];
+            flow.client = self.random.pick(&own);
+            flow.host = self.random.pick(&own);
+            return self.rest_of(flow);
+        }
         flow.host = match self.random.below(20) {
             0 => [0xfd; 16],
             1 | 2 => LINK_LOCAL_HOST,
             3..6 => SECOND_HOST,
             _ => samples::HOST,
         };
+        self.rest_of(flow)
+    }
+
+    /// Ports and protocol.
+    fn rest_of(&mut self, mut flow: ForwardKey) -> ForwardKey {
         flow.host_port = match self.random.below(20) {
             0 => 9_999u16.to_be_bytes(),
             1..4 => GATEWAY_PORT,
@@ -240,13 +255,23 @@ impl Traffic {
         Body::Tcp { flags, sequence: ISN, acknowledgment, options: options.to_vec(), payload }
     }
 
-    fn packet_of_client(&mut self) -> Vec<u8> {
+    fn packet_of_client(&mut self) -> (Hook, Vec<u8>) {
         let mut flow = self.flow();
         let body = self.body(flow.protocol, true);
-        let bytes = client_packet(&flow, &body);
+        let mut bytes = client_packet(&flow, &body);
         flow.scope = 0;
+        let hook = self.hook_of(&flow, &mut bytes);
         self.last = Some(flow);
-        bytes
+        (hook, bytes)
+    }
+
+    /// By which program a client's packet comes; now and then by the wrong one.
+    fn hook_of(&mut self, flow: &ForwardKey, bytes: &mut [u8]) -> Hook {
+        if (flow.origin == origin::HOST) == self.random.percent(4) {
+            return Hook::UplinkEthernet;
+        }
+        bytes[..6].fill(0);
+        Hook::Loopback
     }
 
     /// A container's answer to a session; sometimes to none, or by somebody else.

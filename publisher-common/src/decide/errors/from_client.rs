@@ -3,6 +3,7 @@
 use super::{CLASSES, ErrorWorkspace, copy, holds_error, is_live, limits};
 use crate::alias::CANDIDATES;
 use crate::checksum::Difference;
+use crate::decide::address::is_somebody;
 use crate::decide::to_container::is_published;
 use crate::decide::{Decision, Exit, Stop, open};
 use crate::layout::{ForwardKey, address_scope};
@@ -32,7 +33,8 @@ pub fn from_client<P: Packet, T: Tables>(
         return Err(Stop::Pass);
     }
     let Some(outer) = packet.view::<IPV6_LENGTH>(0) else { return Err(Stop::Pass) };
-    if !open::is_somebody(&Ipv6Header::of(outer).source, arrival.ifindex, tables) {
+    let origin = arrival.origin();
+    if !is_somebody(&Ipv6Header::of(outer).source, arrival.ifindex, origin, tables) {
         return Err(Stop::Drop(Reason::Source));
     }
     if fragment {
@@ -89,7 +91,8 @@ fn read_flow<P: Packet, T: Tables>(
         host_port: [a, b],
         scope: address_scope(&inner.destination, work.arrival.ifindex),
         protocol: number,
-        reserved: [0; 3],
+        origin: work.arrival.origin(),
+        reserved: [0; 2],
     };
     Ok(fragment)
 }

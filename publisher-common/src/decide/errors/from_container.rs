@@ -107,7 +107,7 @@ pub(super) fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool
         let session = entry.session;
         work.flow = entry.forward;
         work.link = session.link;
-        work.uplink = uplink_of(session.uplink, session.flags);
+        work.uplink = uplink_of(session.uplink, session.flags, &work.flow);
         return true;
     }
     for class in CLASSES {
@@ -115,7 +115,7 @@ pub(super) fn find<T: Tables>(work: &mut ErrorWorkspace, tables: &mut T) -> bool
         let (session, last_seen) = (entry.session, entry.last_seen);
         work.flow = entry.forward;
         work.link = session.link;
-        work.uplink = uplink_of(session.uplink, session.flags);
+        work.uplink = uplink_of(session.uplink, session.flags, &work.flow);
         if is_live(last_seen, work.reply.protocol, work.arrival.now, tables) {
             return true;
         }

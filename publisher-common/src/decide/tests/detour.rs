@@ -40,7 +40,7 @@ fn g4_what_fits_goes_straight_and_the_rest_by_the_slow_lane() {
                 continue;
             }
             let Outcome::Detour(bytes, detour, uplink) = outcome else { panic!("{outcome:?}") };
-            assert_eq!(uplink, Uplink { ifindex: samples::UPLINK, raw: false });
+            assert_eq!(uplink, Uplink { ifindex: samples::UPLINK, raw: false, to_host: false });
             let expected = Detour {
                 ifindex: samples::SLOW_LANE,
                 identification: IDENTIFICATION,

@@ -4,7 +4,7 @@ use super::errors::{ROUTER, about, got, got_by_container, icmp};
 use super::packets::{from_client, from_target};
 use super::*;
 use crate::decide::Exit;
-use crate::layout::{ForwardKey, ReplyKey, Uplink};
+use crate::layout::{ForwardKey, ReplyKey};
 use crate::translate::icmp::{to_ipv4, to_ipv6};
 use crate::wire::{ETHERNET_LENGTH, protocol};
 use etherparse::{Icmpv6Type, PacketBuilder, SlicedPacket, TransportSlice};
@@ -133,7 +133,7 @@ fn i3_i6_mtus_of_path_and_links() {
     {
         let [(mut scene, flow, reply), _] = sessions();
         scene.tables.links[0].mtu = link;
-        let settings = Uplink { mtu: uplink, flags: 0, reserved: [0; 8] };
+        let settings = samples::uplink(uplink);
         scene.tables.uplinks.insert(samples::UPLINK, settings);
         let outcome = scene.uplink(&about(flow.host, raw(2, 0, 8_000), &got(&flow)));
         let (icmp6, _) = at_container(&outcome, &reply);

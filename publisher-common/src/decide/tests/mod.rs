@@ -19,6 +19,7 @@ mod hosts_own;
 mod invariants;
 mod kinds;
 mod links;
+mod loopback;
 mod machine;
 mod malformed;
 mod opening;

@@ -3,9 +3,10 @@
 use super::packets::{self, Body, ISN, Segment};
 use super::{Seen, samples};
 use crate::layout::{
-    Alias, ForwardKey, PublicationKey, ReplyKey, Reverse, State, Transient, source_mode,
+    Alias, ForwardKey, LOOPBACK, PublicationKey, ReplyKey, Reverse, State, Transient, origin,
+    source_mode,
 };
-use crate::native::{MemoryTables, Outcome, from_container, from_uplink};
+use crate::native::{MemoryTables, Outcome, from_container, from_host, from_uplink};
 use crate::packet::Arrival;
 use crate::wire::{ETHERNET_LENGTH, protocol};
 
@@ -41,9 +42,15 @@ impl Scene {
         from_container::<true>(frame, &arrival, &mut self.tables)
     }
 
+    /// Raw bytes of a process of the host's, at the loopback interface.
+    pub fn host(&mut self, bytes: &[u8]) -> Outcome {
+        from_host(bytes, &self.arrival(LOOPBACK, bytes.len()), &mut self.tables)
+    }
+
     /// A packet of a client.
     pub fn client(&mut self, flow: &ForwardKey, body: impl Into<Body>) -> Outcome {
-        self.uplink(&packets::from_client(flow, &body.into()))
+        let bytes = packets::from_client(flow, &body.into());
+        if flow.origin == origin::HOST { self.host(&bytes) } else { self.uplink(&bytes) }
     }
 
     /// A packet of the container, by its veth.

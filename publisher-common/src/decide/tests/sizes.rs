@@ -2,7 +2,7 @@
 
 use super::packets::{from_client, from_target, reseal};
 use super::*;
-use crate::layout::{ForwardKey, Uplink};
+use crate::layout::ForwardKey;
 use crate::native::{from_container, from_uplink};
 use crate::packet::Arrival;
 use crate::wire::protocol;
@@ -24,10 +24,7 @@ fn s19_syn_and_syn_ack_are_clamped_to_what_both_links_carry() {
         for options in [OPTIONS, ODD_OPTIONS] {
             let (mut scene, flow) = (Scene::new(), samples::flow());
             scene.tables.links[0].mtu = link;
-            scene
-                .tables
-                .uplinks
-                .insert(samples::UPLINK, Uplink { mtu: uplink, flags: 0, reserved: [0; 8] });
+            scene.tables.uplinks.insert(samples::UPLINK, samples::uplink(uplink));
             // The oracle has checked the TCP checksum.
             let syn = Seen::to_container(&scene.client(&flow, Segment::syn().options(options)));
             assert_eq!(syn.mss, Some(expected), "uplink {uplink}, link {link}");

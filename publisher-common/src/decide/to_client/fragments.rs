@@ -52,7 +52,7 @@ pub(super) fn later_fragment<const BRIDGE: bool, P: Packet, T: Tables>(
         return Err(if stop == Stop::Pass { miss(header, tables) } else { stop });
     }
     work.flow = work.datagram.forward;
-    let uplink = uplink_of(work.datagram.uplink, work.datagram.flags);
+    let uplink = uplink_of(work.datagram.uplink, work.datagram.flags, &work.flow);
     set_fragment(header, payload, uplink, TransportRewrite::NONE, work)
 }
 
@@ -65,7 +65,8 @@ pub(super) fn set_fragment(
     transport: TransportRewrite,
     work: &mut Workspace,
 ) -> Decision<()> {
-    let pieces = pieces(payload);
+    // What stays on the host need not fit into the smallest link.
+    let pieces = if uplink.to_host { 1 } else { pieces(payload) };
     if pieces == 0 {
         return Err(Stop::Drop(Reason::Fragment));
     }

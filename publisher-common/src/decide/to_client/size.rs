@@ -7,7 +7,7 @@ use crate::tables::Tables;
 use crate::wire::{HEADER_GROWTH, IPV6_MINIMUM_MTU, Ipv4Header};
 
 /// Whether a packet is larger on the wire than the uplink carries; `headers` are the bytes that each
-/// segment of a super-packet repeats.
+/// segment of a super-packet repeats. To a process of the host everything goes.
 #[inline(always)]
 pub(super) fn exceeds_uplink<T: Tables>(
     header: &Ipv4Header,
@@ -17,7 +17,9 @@ pub(super) fn exceeds_uplink<T: Tables>(
     tables: &T,
 ) -> bool {
     let wire = arrival.wire_length(u32::from(header.total()), headers) + HEADER_GROWTH;
-    wire > IPV6_MINIMUM_MTU && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
+    wire > IPV6_MINIMUM_MTU
+        && !uplink.to_host
+        && tables.uplink(uplink.ifindex).is_some_and(|uplink| wire > uplink.mtu)
 }
 
 /// What becomes of a packet that is too big for the uplink: its sender is told, or, where it lets its

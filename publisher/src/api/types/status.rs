@@ -100,6 +100,8 @@ pub enum LinkKind {
     Bridge,
     /// The end of the slow lane, where packets are fragmented.
     SlowLane,
+    /// The loopback interface, where local processes' packets are taken.
+    Loopback,
     /// Anything else.
     Other,
 }
@@ -110,6 +112,7 @@ impl fmt::Display for LinkKind {
             Self::Veth => "veth",
             Self::Bridge => "bridge",
             Self::SlowLane => "slow-lane",
+            Self::Loopback => "loopback",
             Self::Other => "other",
         })
     }

@@ -222,7 +222,8 @@ mod tests {
                 host_port: [0x1f, 0x90],
                 scope: 0,
                 protocol: protocol::TCP,
-                reserved: [0; 3],
+                origin: 0,
+                reserved: [0; 2],
             },
             at: clock::now(),
             reply: ReplyKey {
