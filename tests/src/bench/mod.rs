@@ -7,6 +7,7 @@
 //!   [`service`] is its other end, in the container
 //! * [`rounds`] lets them take turns, in another order every round
 //! * [`statistics`] makes medians and intervals of it, [`report`] the tables and the goals
+//! * [`pair`] is for what only ours and docker-proxy do
 //! * [`programs`] reads off what each BPF program took per packet, in a run of its own
 //!
 //! Client, host and container share one machine: what counts are the ratios.
@@ -16,6 +17,7 @@ use std::time::Duration;
 pub mod contender;
 pub mod docker_rules;
 pub mod machine;
+pub mod pair;
 pub mod programs;
 pub mod report;
 pub mod rounds;
