@@ -1,4 +1,4 @@
-//! What `cargo xtask setup` unpacked for the tests: Docker engines and kernels.
+//! What `cargo xtask setup` unpacked for the tests: Docker engines, kernels and more.
 
 use std::env;
 use std::path::PathBuf;

@@ -32,3 +32,4 @@ pub mod test_run;
 pub mod topology;
 pub mod traffic;
 pub mod tun;
+pub mod ufw;

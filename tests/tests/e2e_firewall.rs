@@ -4,11 +4,12 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use publisher_tests::case;
+use publisher_tests::case::{self, Case};
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::shell;
 use publisher_tests::topology::{Options, host};
 use publisher_tests::traffic::tcp;
+use publisher_tests::ufw::Ufw;
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
 /// Where a plain listener of the host is.
@@ -38,13 +39,21 @@ fn goes_by(lab: &Lab<'_>, way: &str) -> Result<()> {
 
 /// Rules that keep everybody out, rules that let clients of a port in, and those that take all away.
 struct Firewall {
-    drops: &'static [&'static str],
-    allows: fn(u16) -> String,
-    opens: &'static str,
+    drops: Vec<String>,
+    allows: Box<dyn Fn(u16) -> String>,
+    opens: String,
 }
 
-fn is_obeyed(firewall: &Firewall) {
+impl Firewall {
+    fn new(drops: &[&str], allows: fn(u16) -> String, opens: &str) -> Self {
+        let drops = drops.iter().map(|line| (*line).to_owned()).collect();
+        Self { drops, allows: Box::new(allows), opens: opens.to_owned() }
+    }
+}
+
+fn is_obeyed(make: impl Fn(&Case) -> Result<Firewall>) {
     case::run(|case| {
+        let firewall = make(case)?;
         let lab = Lab::with(case, Options::default())?;
         let _server = tcp::Server::page(lab.net.container(), (ANY, 80), "inside")?;
         let _plain = tcp::Server::page(&lab.net.host, (Ipv6Addr::UNSPECIFIED, PLAIN), "plain")?;
@@ -55,7 +64,7 @@ fn is_obeyed(firewall: &Firewall) {
         goes_by(&lab, "peer")?;
         ensure!(reached(8080) && reached(PLAIN), "without a firewall");
 
-        for line in firewall.drops {
+        for line in &firewall.drops {
             lab.net.host.sh(line)?;
         }
         goes_by(&lab, "proxy")?;
@@ -72,7 +81,7 @@ fn is_obeyed(firewall: &Firewall) {
         ensure!(shell::wait_until(NOTICED, || reached(8080)) && reached(PLAIN), "let in");
         goes_by(&lab, "proxy")?;
 
-        lab.net.host.sh(firewall.opens)?;
+        lab.net.host.sh(&firewall.opens)?;
         goes_by(&lab, "peer")?;
         ensure!(reached(8080) && reached(PLAIN), "after it was taken away");
         Ok(())
@@ -81,24 +90,38 @@ fn is_obeyed(firewall: &Firewall) {
 
 #[test]
 fn iptables_with_a_drop_rule_and_one_that_lets_in() {
-    is_obeyed(&Firewall {
-        drops: &["ip6tables -A INPUT -p tcp -m tcp --dport 8080:9999 --syn -j DROP"],
-        allows: |port| format!("ip6tables -I INPUT -p tcp --dport {port} -j ACCEPT"),
-        opens: "ip6tables -F INPUT",
+    is_obeyed(|_| {
+        Ok(Firewall::new(
+            &["ip6tables -A INPUT -p tcp -m tcp --dport 8080:9999 --syn -j DROP"],
+            |port| format!("ip6tables -I INPUT -p tcp --dport {port} -j ACCEPT"),
+            "ip6tables -F INPUT",
+        ))
     });
 }
 
 #[test]
 fn nftables_with_a_drop_policy_and_a_rule_that_lets_in() {
-    is_obeyed(&Firewall {
-        drops: &[
-            "nft add table inet f",
-            "nft add chain inet f i { type filter hook input priority 0 ; policy drop ; }",
-            "nft add rule inet f i iifname { lo, br0 } accept",
-            "nft add rule inet f i meta l4proto ipv6-icmp accept",
-        ],
-        allows: |port| format!("nft add rule inet f i tcp dport {port} accept"),
-        opens: "nft delete table inet f",
+    is_obeyed(|_| {
+        Ok(Firewall::new(
+            &[
+                "nft add table inet f",
+                "nft add chain inet f i { type filter hook input priority 0 ; policy drop ; }",
+                "nft add rule inet f i iifname { lo, br0 } accept",
+                "nft add rule inet f i meta l4proto ipv6-icmp accept",
+            ],
+            |port| format!("nft add rule inet f i tcp dport {port} accept"),
+            "nft delete table inet f",
+        ))
+    });
+}
+
+#[test]
+fn ufw_which_keeps_clients_out_until_a_port_is_allowed() {
+    is_obeyed(|case| {
+        let ufw = Ufw::new(case)?;
+        let (drops, opens) = (vec![ufw.line("--force enable")], ufw.line("disable"));
+        let allows = Box::new(move |port| ufw.line(&format!("allow {port}/tcp")));
+        Ok(Firewall { drops, allows, opens })
     });
 }
 

@@ -1,4 +1,4 @@
-//! What the tests need and the machine must not run by itself: two Docker engines, two old kernels, fail2ban and nginx,
+//! What the tests need and the machine must not run by itself: two Docker engines, two old kernels, fail2ban, nginx and ufw,
 //! unpacked into the cache.
 
 use std::env;
@@ -26,7 +26,7 @@ pub struct Tree {
     parts: &'static [(&'static str, &'static [&'static str])],
 }
 
-pub const TREES: [Tree; 6] = [
+pub const TREES: [Tree; 7] = [
     Tree {
         dir: "docker-20.10",
         variable: "PUBLISHER_DOCKER_20_10",
@@ -71,6 +71,14 @@ pub const TREES: [Tree; 6] = [
         version: "1.22.",
         // Installed, it would start and take the machine's port 80.
         parts: &[("bookworm", &["nginx"])],
+    },
+    Tree {
+        dir: "ufw-0.36",
+        variable: "PUBLISHER_UFW",
+        what: "ufw 0.36",
+        version: "0.36",
+        // Debian 12's own Python runs it. Installed, it would be started with the machine.
+        parts: &[("bookworm", &["ufw"])],
     },
 ];
 
