@@ -282,6 +282,22 @@ impl Topology {
         Ok(())
     }
 
+    /// Adds a network with a container of its own, `172.18.0.2` behind `br1`, which reaches the first one only
+    /// by way of the host's addresses.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn add_other_network(&self) -> Result<Netns> {
+        self.add_bridge("br1", "172.18.0.1/16")?;
+        let ns = Netns::new("other")?;
+        ns.sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+        veth(&self.host, "vo0", &ns, "eth0", 1500)?;
+        self.host.ip("link set vo0 master br1")?;
+        ns.ip("addr add 172.18.0.2/16 dev eth0")?;
+        ns.ip("route add default via 172.18.0.1")?;
+        Ok(ns)
+    }
+
     /// Takes container `index` away: its veth and its namespace. Sockets that the test still holds
     /// in it live on, unreachable.
     ///

@@ -86,7 +86,7 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
 #[inline(always)]
 fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     let Workspace { flow, transport, arrival, publication, .. } = work;
-    let connected = publication.flags & publication_flags::HELD != 0;
+    let connected = publication.flags & publication_flags::PAST_BOUND != 0;
     if transport.protocol == protocol::TCP && !transport.opens() {
         // A link-local socket of the host's own can't be found from the loopback interface.
         let is_theirs = flow.origin == origin::HOST || tables.has_socket(flow, connected);

@@ -43,8 +43,9 @@ pub mod publication_flags {
     /// Clients are let in by the access rules of [`super::super::names::ACCESS`]; where none matches, a
     /// client is kept out.
     pub const ACCESS: u8 = 1 << 0;
-    /// The daemon's own socket has the port: only a connected socket is somebody else's.
-    pub const HELD: u8 = 1 << 1;
+    /// Sessions are opened past sockets that are bound to the port: it is the daemon's own that has it, or
+    /// the kernel path was asked for beside whoever has it. Only a connected socket is somebody else's.
+    pub const PAST_BOUND: u8 = 1 << 1;
 }
 
 /// Bits of [`Link::flags`].

@@ -18,7 +18,7 @@ use publisher_common::layout::LOOPBACK;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The program.
 const PROGRAM: &str = "route_probe";
@@ -29,10 +29,12 @@ const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const GLOBAL: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
 /// The smallest MTU of IPv6.
 const MTU: u32 = 1_280;
-/// How long the packet that arrives in any case may take.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How much longer the other one may take, which was sent before it.
+/// How long a packet may take that must arrive; an address is usable only a moment after it was given.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long one packet is waited for.
 const GRACE: Duration = Duration::from_millis(20);
+/// How often it is tried: one packet could be late.
+const TRIES: u32 = 3;
 
 /// Tries it out.
 ///
@@ -83,26 +85,79 @@ fn try_out(programs: &mut Ebpf) -> Result<bool, Failure> {
         Failure::Program(DatapathError::Load { program: PROGRAM.into(), reason: chain(&error) })
     };
     probe.load().map_err(load)?;
-    let left = attach::while_attached(probe, "lo", || leaves_route(ifindex));
+    let socket = Socket::new(ifindex)?;
+    socket.must_arrive(GLOBAL)?;
+    socket.must_arrive(LINK_LOCAL)?;
+    let comes = attach::while_attached(probe, "lo", || {
+        (0..TRIES)
+            .try_fold(false, |comes, _| Ok::<_, io::Error>(comes | socket.comes_before_another()?))
+    });
     // Its descriptor isn't needed any more.
     let _ = probe.unload();
-    Ok(!left.map_err(Failure::Program)??)
+    Ok(!comes.map_err(Failure::Program)??)
 }
 
-/// Whether a packet to a link-local address of `ifindex` comes by its own route.
-fn leaves_route(ifindex: u32) -> io::Result<bool> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-    let port = socket.local_addr()?.port();
-    let link_local = SocketAddrV6::new(LINK_LOCAL, port, 0, ifindex);
-    socket.send_to(&[0], link_local)?;
-    socket.send_to(&[1], SocketAddrV6::new(GLOBAL, port, 0, 0))?;
-    let mut byte = [0];
-    let (mut comes, mut others) = (false, false);
-    while !others {
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.recv_from(&mut byte)?;
-        (comes, others) = (comes || byte == [0], byte == [1]);
+/// A socket that sends to itself.
+struct Socket {
+    socket: UdpSocket,
+    port: u16,
+    ifindex: u32,
+}
+
+impl Socket {
+    fn new(ifindex: u32) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(GRACE))?;
+        let port = socket.local_addr()?.port();
+        Ok(Self { socket, port, ifindex })
     }
-    socket.set_read_timeout(Some(GRACE))?;
-    Ok(comes || socket.recv_from(&mut byte).is_ok())
+
+    /// Waits until packets to an address arrive, which they do only a moment after it was given.
+    fn must_arrive(&self, address: Ipv6Addr) -> io::Result<()> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            self.send(address)?;
+            if self.receive()? == Some(address) {
+                return Ok(());
+            }
+        }
+        let lost = format!("packets of a socket to itself are lost ({address})");
+        Err(io::Error::new(io::ErrorKind::TimedOut, lost))
+    }
+
+    /// Whether a packet to the link-local address comes, given all the time that another one takes that was
+    /// sent after it, and more.
+    fn comes_before_another(&self) -> io::Result<bool> {
+        let (mut comes, mut other) = (false, false);
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if !other {
+                self.send(LINK_LOCAL)?;
+                self.send(GLOBAL)?;
+            }
+            match self.receive()? {
+                Some(LINK_LOCAL) => comes = true,
+                Some(_) => other = true,
+                None if other => return Ok(comes),
+                None => {}
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "packets of a socket to itself are lost"))
+    }
+
+    fn send(&self, address: Ipv6Addr) -> io::Result<()> {
+        let scope = if address == LINK_LOCAL { self.ifindex } else { 0 };
+        let to = SocketAddrV6::new(address, self.port, 0, scope);
+        self.socket.send_to(&address.octets(), to).map(drop)
+    }
+
+    /// The address that the next packet was sent to, if one comes.
+    fn receive(&self) -> io::Result<Option<Ipv6Addr>> {
+        let mut address = [0; 16];
+        match self.socket.recv_from(&mut address) {
+            Ok(_) => Ok(Some(address.into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }

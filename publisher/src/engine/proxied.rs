@@ -45,7 +45,9 @@ impl Inner {
         let publications = self.state.publications();
         let mut found = Proxied::default();
         for publication in publications {
-            if let Way::Proxy(reason) = way_of(&publication.spec, &self.firewall, said) {
+            if let Way::Proxy(reason) =
+                way_of(&publication.spec, &self.firewall, said, self.loopback.is_ok())
+            {
                 found.ways.insert(publication.id, reason);
             }
             if is_held(&publication.spec)
@@ -61,7 +63,7 @@ impl Inner {
         found.held = held.collect();
         for (id, reason) in &found.unheld {
             if self.proxied.unheld.get(id) != Some(reason) {
-                tracing::warn!("{reason}: the host itself and its containers aren't served there");
+                tracing::warn!("{reason}: {} aren't served there", self.unserved());
             }
         }
         self.proxied = found;

@@ -84,10 +84,17 @@ impl Inner {
             ));
         }
         if let Some(reason) = self.proxied.unheld.get(&publication.id) {
-            warnings
-                .push(format!("{reason}: the host itself and its containers aren't served there"));
+            warnings.push(format!("{reason}: {} aren't served there", self.unserved()));
         }
         warnings
+    }
+
+    /// Who isn't served where no socket of the proxy has the port.
+    pub(super) const fn unserved(&self) -> &'static str {
+        match self.loopback {
+            Ok(()) => "IPv4 clients",
+            Err(_) => "the host itself and IPv4 clients",
+        }
     }
 
     fn is_local(&self, host: &HostAddress) -> bool {

@@ -20,20 +20,26 @@ impl Way {
     }
 }
 
-/// The way for `spec`, given what of the host's firewall could block clients.
+/// The way for `spec`, given what of the host's firewall could block clients, and whether the kernel path
+/// serves the host itself.
 ///
 /// Packets on the kernel path don't meet the firewall. Where it could block some, the proxy is behind it,
 /// unless somebody has said who may connect (`--allow`), or that the firewall doesn't matter.
-pub fn way_of(spec: &PublicationSpec, firewall: &[FirewallFinding], said: HostFirewall) -> Way {
+pub fn way_of(
+    spec: &PublicationSpec,
+    firewall: &[FirewallFinding],
+    said: HostFirewall,
+    loopback: bool,
+) -> Way {
     if let Some(version) = spec.proxy_protocol() {
         return Way::Proxy(format!("the PROXY protocol {version} is asked for"));
     }
     match spec.path() {
         PathMode::Kernel => Way::Kernel,
         PathMode::Proxy => Way::Proxy("asked for".into()),
-        PathMode::Auto if spec.host().address().is_loopback() => {
-            Way::Proxy("only the host itself has this address".into())
-        }
+        PathMode::Auto if spec.host().address().is_loopback() && !loopback => Way::Proxy(
+            "only the host itself has this address, which the kernel path doesn't serve".into(),
+        ),
         PathMode::Auto => match firewall.first() {
             Some(finding) if said == HostFirewall::Honour && spec.access().allow().is_empty() => {
                 Way::Proxy(format!("the host's firewall may block clients ({finding})"))
@@ -80,11 +86,12 @@ mod tests {
             (spec("80", Kernel, false, &[]), true, honour, false),
             (spec("80", Proxy, false, &["::/0"]), false, bypass, true),
             (spec("80", Auto, true, &["::/0"]), false, bypass, true),
-            (spec("[::1]:80", Auto, false, &[]), false, bypass, true),
+            (spec("[::1]:80", Auto, false, &[]), false, bypass, false),
+            (spec("[::1]:80", Auto, false, &[]), true, honour, true),
             (spec("[::1]:80", Kernel, false, &[]), false, bypass, false),
         ] {
             let findings = if firewall { vec![finding.clone()] } else { Vec::new() };
-            let way = way_of(&spec, &findings, said);
+            let way = way_of(&spec, &findings, said, true);
             assert_eq!(
                 way.is_proxy(),
                 proxied,
@@ -92,5 +99,14 @@ mod tests {
                 spec.path()
             );
         }
+    }
+
+    #[test]
+    fn without_the_loopback_interface_the_hosts_own_address_is_the_proxys() {
+        let way = |published| {
+            way_of(&spec(published, PathMode::Auto, false, &[]), &[], HostFirewall::Honour, false)
+        };
+        assert!(way("[::1]:80").is_proxy());
+        assert!(!way("80").is_proxy());
     }
 }

@@ -1,7 +1,7 @@
 //! Publications as the datapath's keys and values: one entry per port.
 
 use super::{Facts, LinkTable};
-use crate::model::{HostAddress, Limits, Publication, SourceMode};
+use crate::model::{HostAddress, Limits, PathMode, Publication, SourceMode};
 use crate::topology::{AliasRoute, ResolvedTarget, Snapshot, Unresolved};
 use publisher_common::layout::{self, Handle, PublicationKey, publication_flags, source_mode};
 use std::collections::BTreeMap;
@@ -56,7 +56,8 @@ pub(super) fn plan(
                 reserved: 0,
             };
             let is_held = missing.is_some_and(|missing| !missing.contains(&port));
-            entries.insert(key, entry(publication, target_port, &source, link, is_held));
+            let past_bound = is_held || spec.path() == PathMode::Kernel;
+            entries.insert(key, entry(publication, target_port, &source, link, past_bound));
         }
     }
     entries
@@ -78,11 +79,11 @@ fn entry(
     target_port: u16,
     source: &Source,
     link: u32,
-    is_held: bool,
+    past_bound: bool,
 ) -> layout::Publication {
     let mut flags = 0;
-    if is_held {
-        flags |= publication_flags::HELD;
+    if past_bound {
+        flags |= publication_flags::PAST_BOUND;
     }
     let spec = &publication.spec;
     if !spec.access().is_open() {

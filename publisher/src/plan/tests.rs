@@ -150,7 +150,7 @@ fn a_publication_becomes_an_entry_a_link_and_programs() {
 #[test]
 fn what_the_proxy_serves_alone_is_not_in_the_kernel() {
     let mut host = Host::new();
-    for (missing, flags) in [([8081], publication_flags::HELD), ([8080], 0)] {
+    for (missing, flags) in [([8081], publication_flags::PAST_BOUND), ([8080], 0)] {
         host.held.insert(7, missing.into());
         let (_, entry) = host.desired().publications.pop_first().expect("an entry");
         assert_eq!(entry.flags, flags);

@@ -215,7 +215,7 @@ fn where_the_daemon_has_the_port_only_a_connected_socket_wins() {
     for connected in [false, true] {
         let mut scene = Scene::new();
         for publication in scene.tables.publications.values_mut() {
-            publication.flags |= publication_flags::HELD;
+            publication.flags |= publication_flags::PAST_BOUND;
         }
         scene.tables.sockets.insert(samples::flow(), connected);
         scene.tables.sockets.insert(udp(), connected);
