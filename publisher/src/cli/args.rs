@@ -84,9 +84,9 @@ pub(super) enum Verb {
         source: SourceMode,
         /// The way into the container: auto, kernel or proxy
         ///
-        /// auto takes the kernel's where it serves, and the socket proxy for the rest: the host itself,
-        /// containers, and all clients where the host's firewall is to decide. kernel has no socket: another
-        /// process may have the port.
+        /// auto takes the kernel's where it serves, and the socket proxy for the rest: IPv4 clients, the host
+        /// itself on older kernels, and all clients where the host's firewall is to decide. kernel has no
+        /// socket: another process may have the port.
         #[arg(long, value_name = "PATH", default_value_t)]
         path: PathMode,
         /// Tell the container who the client is, by the PROXY protocol: v2
