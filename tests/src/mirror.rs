@@ -5,6 +5,7 @@ mod judge;
 mod tables;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,8 +25,9 @@ use publisher_common::native::{
 };
 use publisher_common::packet::Arrival;
 use publisher_common::reason::Reason;
-use publisher_common::wire::ETHERNET_LENGTH;
+use publisher_common::wire::{ETHERNET_LENGTH, protocol};
 use rustix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Socket, Type};
 use zerocopy::FromBytes as _;
 
 use crate::netns::Netns;
@@ -58,6 +60,9 @@ pub const SLOW_PORT: [u8; 2] = 8083u16.to_be_bytes();
 pub const NARROW_PORT: [u8; 2] = 8084u16.to_be_bytes();
 /// The last byte of a client's address that [`NARROW_PORT`] doesn't let in, and one that no port does.
 pub const DENIED: [u8; 2] = [1, 2];
+
+/// Ports that the host's own clients have.
+pub const OWN_PORTS: [u16; 3] = [50_000, 50_001, 50_002];
 
 /// A frame for one of the programs.
 #[derive(Clone, Debug)]
@@ -113,6 +118,8 @@ pub struct Mirror {
     pub suppressed: u64,
     /// Interface indices of uplink, veth and bridge.
     pub devices: [u32; 3],
+    /// The host's own clients; see [`OWN_PORTS`].
+    _sockets: Vec<Socket>,
 }
 
 impl Mirror {
@@ -137,7 +144,19 @@ impl Mirror {
         // The LRU tables are never full in these tests: which entry goes is the kernel's choice.
         let capacities = Capacities { sessions: SESSIONS, half_open: 8_192, closing: 8_192 };
         let mut datapath = Datapath::open(&directory, &capacities)?;
-        let native = tables(devices);
+        let mut native = tables(devices);
+        let mut sockets = Vec::new();
+        for port in OWN_PORTS {
+            for (kind, number) in [(Type::STREAM, protocol::TCP), (Type::DGRAM, protocol::UDP)] {
+                let socket = netns.run(|| Socket::new(Domain::IPV6, kind, None))?;
+                socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+                if kind == Type::STREAM {
+                    socket.listen(1)?;
+                }
+                native.bound.insert((number, port.to_be_bytes()));
+                sockets.push(socket);
+            }
+        }
         fill(&mut datapath, &native)?;
         let mut program = |hook| -> Result<_> {
             Ok((hook, datapath.program(hook)?.try_clone_to_owned().context("program")?))
@@ -176,6 +195,7 @@ impl Mirror {
             dropped: BTreeMap::new(),
             suppressed: 0,
             devices,
+            _sockets: sockets,
         };
         mirror.clear()?;
         Ok(mirror)

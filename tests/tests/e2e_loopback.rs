@@ -12,6 +12,7 @@ use publisher_tests::topology::{HOST, Options};
 use publisher_tests::traffic::frames::Ends;
 use publisher_tests::traffic::raw::{self, Capture};
 use publisher_tests::traffic::{bulk, tcp, udp};
+use socket2::{Domain, Socket, Type};
 
 const ANY: [u8; 4] = [0, 0, 0, 0];
 
@@ -76,7 +77,9 @@ fn g1_datagrams_of_every_size() {
 #[test]
 fn d2_d6_who_is_refused_learns_it_at_once() {
     case::run(|case| {
-        let lab = lab(case)?;
+        let mut lab = lab(case)?;
+        // So that it isn't the proxy who says so.
+        lab.daemon.kill()?;
         for to in asked(&lab)? {
             let outcome = tcp::try_connect(&lab.net.host, to, Duration::from_secs(1));
             ensure!(matches!(outcome, tcp::Outcome::Refused), "{to}: {outcome:?}");
@@ -87,6 +90,7 @@ fn d2_d6_who_is_refused_learns_it_at_once() {
             let refused = socket.recv(&mut [0; 8]).err().map(|error| error.kind());
             ensure!(refused == Some(ErrorKind::ConnectionRefused), "{to}: {refused:?}");
         }
+        lab.daemon.launch()?;
         Ok(())
     });
 }
@@ -109,6 +113,7 @@ fn d1_half_closed_connections_go_on() {
             stream.read_to_string(&mut answer)?;
             ensure!(answer == "all of it", "{to}: {answer}");
         }
+        ensure!(sessions(&lab, "proxy")? == 0 && sessions(&lab, "kernel")? == 3);
         Ok(())
     });
 }
@@ -173,6 +178,76 @@ fn h12_the_network_never_meets_a_session_of_the_hosts_own() {
         server.wait_for(b"third")?;
         let forged = inside.frames().into_iter().find(|frame| frame.contains(b"forged"));
         ensure!(forged.is_none(), "{forged:?}");
+        Ok(())
+    });
+}
+
+/// Answers come by the loopback interface: a socket that is bound to another one wouldn't get them.
+#[test]
+fn a_socket_that_is_bound_to_a_device_is_served_by_the_proxy() {
+    case::run(|case| {
+        let lab = lab(case)?;
+        let _tcp = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let _udp = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let to: SocketAddr = (HOST, 8080).into();
+        let bound = |kind| -> Result<Socket> {
+            let socket = lab.net.host.run(|| Socket::new(Domain::IPV6, kind, None))?;
+            socket.bind_device(Some(b"up0"))?;
+            socket.set_read_timeout(Some(udp::PATIENCE))?;
+            Ok(socket)
+        };
+        let stream = bound(Type::STREAM)?;
+        stream.connect_timeout(&to.into(), Duration::from_secs(2))?;
+        let mut stream = stream.into();
+        ensure!(tcp::ask(&mut stream, "by a device")? == "by a device");
+        let socket: UdpSocket = bound(Type::DGRAM)?.into();
+        let (answer, from) = udp::ask(&socket, to, b"by a device")?;
+        ensure!(answer == b"by a device" && from == to);
+        let ways = [sessions(&lab, "kernel")?, sessions(&lab, "proxy")?];
+        ensure!(ways == [0, 2], "{ways:?}");
+        Ok(())
+    });
+}
+
+/// The veth gets a queueing discipline, which going straight into the container would skip.
+#[test]
+fn the_host_is_served_on_while_the_way_changes() {
+    case::run(|case| {
+        let mut lab = lab(case)?;
+        let _tcp = tcp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let _udp = udp::Server::echo(lab.net.container(), (ANY, 80))?;
+        let mut streams = Vec::new();
+        for to in asked(&lab)? {
+            let mut stream = tcp::connect(&lab.net.host, to)?;
+            tcp::ask(&mut stream, "before")?;
+            streams.push(stream);
+        }
+        let socket = udp::client(&lab.net.host, 0)?;
+        let to = (Ipv6Addr::LOCALHOST, 8080).into();
+        for word in [b"first".as_slice(), b"second"] {
+            udp::ask(&socket, to, word)?;
+        }
+        let veth = lab.net.containers[0].veth.clone();
+        let host = lab.net.host.clone();
+        lab.daemon.alter(|| {
+            host.sh(&format!("tc qdisc add dev {veth} root tbf rate 1gbit burst 1mb latency 50ms"))
+        })?;
+        let by_bridge = || {
+            let all = lab.daemon.entries(&["ls"]);
+            all.is_ok_and(|all| all.iter().all(|it| it["path"] == "neigh"))
+        };
+        ensure!(shell::wait_until(Duration::from_secs(5), by_bridge), "still by the veth");
+        for stream in &mut streams {
+            ensure!(tcp::ask(stream, "after")? == "after");
+        }
+        for length in [100, 9_000] {
+            let (answer, _) = udp::ask(&socket, to, &vec![7; length])?;
+            ensure!(answer.len() == length, "{} bytes of {length}", answer.len());
+        }
+        // New ones are the proxy's.
+        let mut stream = tcp::connect(&lab.net.host, to)?;
+        ensure!(tcp::ask(&mut stream, "a new one")? == "a new one");
+        ensure!(sessions(&lab, "proxy")? >= 1);
         Ok(())
     });
 }

@@ -38,11 +38,11 @@ pub(super) fn is_somebody<T: Tables>(
     !tables.is_local(address, scope)
 }
 
-/// How a packet at the loopback interface came, as the socket sees it that sent it: by the interface that
-/// has a link-local destination, else by the loopback interface itself.
+/// How a packet at the loopback interface came, and how its answers go back: by the interface that has a
+/// link-local destination, which alone the client's socket listens to, else by the loopback interface.
 ///
-/// The kernel's own note of that interface isn't to be had, and is lost in translation. Where several
-/// interfaces have the address, or only the source is link-local, the packet stays the stack's.
+/// The kernel's own note of the interface that has the address isn't to be had, and is lost in translation.
+/// Where several have a link-local one, or only the source is link-local, the packet stays the stack's.
 ///
 /// # Errors
 /// [`Stop::Pass`].

@@ -70,7 +70,11 @@ pub(super) fn by_client<T: Tables>(work: &mut Workspace, tables: &mut T) -> Deci
     // A new connection on the tuple of one that has ended (rule S13).
     let again = opens && found == Some(Class::Closing);
     if found.is_none() || again {
-        may_open(work, tables)?;
+        if work.flow.origin == origin::NETWORK {
+            may_open(work, tables)?;
+        } else if !may_host_open(work, tables) {
+            return Err(Stop::Pass);
+        }
     }
     check(work)?;
     match found {
@@ -88,8 +92,7 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
     let Workspace { flow, transport, arrival, publication, .. } = work;
     let connected = publication.flags & publication_flags::PAST_BOUND != 0;
     if transport.protocol == protocol::TCP && !transport.opens() {
-        // A link-local socket of the host's own can't be found from the loopback interface.
-        let is_theirs = flow.origin == origin::HOST || tables.has_socket(flow, connected);
+        let is_theirs = tables.has_socket(flow, connected);
         return Err(if is_theirs { Stop::Pass } else { Stop::Drop(Reason::NoSession) });
     }
     if transport.protocol == protocol::UDP && tables.has_socket(flow, connected) {
@@ -102,6 +105,30 @@ fn may_open<T: Tables>(work: &Workspace, tables: &T) -> Decision<()> {
         return Err(Stop::Drop(Reason::Source));
     }
     Ok(())
+}
+
+/// The same for a process of the host. What may not is the stack's: it has the listeners, the proxy's among
+/// them, and is right about what it sends itself.
+///
+/// A reply to a global address comes in by the loopback interface, so a socket that is bound to another one
+/// wouldn't get it. One to a link-local address comes by the interface that the socket is bound to, where it
+/// can't be looked for from here.
+#[inline(never)]
+fn may_host_open<T: Tables>(work: &mut Workspace, tables: &T) -> bool {
+    let Workspace { flow, transport, arrival, publication, turned, .. } = &mut *work;
+    let connected = publication.flags & publication_flags::PAST_BOUND != 0;
+    if transport.protocol == protocol::TCP && !transport.opens()
+        || transport.has(tcp_flags::FIN | tcp_flags::RST)
+        || !is_somebody(&flow.client, arrival.ifindex, origin::HOST, tables)
+        || tables.has_socket(flow, connected)
+    {
+        return false;
+    }
+    *turned = flow.turned();
+    if flow.scope == 0 && !tables.has_socket(turned, false) {
+        return false;
+    }
+    check(work).is_ok()
 }
 
 /// What a flow may be given by a publication; `false` before the daemon has written a configuration. A

@@ -139,6 +139,11 @@ pub fn decide<P: Packet, T: Tables>(
     let wire = arrival.wire_length(u32::from(payload) + IPV4_LENGTH as u32, headers);
     // RFC 7915 §1.4: an IPv6 router never fragments.
     if exceeds_link(wire, link, arrival) {
+        if arrival.from_host && transport.protocol == protocol::UDP {
+            // The way has become another one. The proxy takes datagrams of any size, while an error would
+            // narrow the host's way to itself for minutes.
+            return Err(Stop::Pass);
+        }
         *told_mtu = link.mtu.saturating_add(HEADER_GROWTH);
         return Err(Stop::TooBig);
     }

@@ -74,6 +74,8 @@ pub struct Workspace {
     pub(super) alias: Alias,
     /// A new entry of the session log.
     pub(super) record: Record,
+    /// The flow as its answers have it.
+    pub(super) turned: ForwardKey,
 }
 
 impl Workspace {

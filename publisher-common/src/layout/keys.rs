@@ -72,6 +72,19 @@ impl ForwardKey {
         zerocopy::transmute!(words::<11, 44>(bytes))
     }
 
+    /// The flow the other way round: what its answers come by.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        Self {
+            client: self.host,
+            host: self.client,
+            client_port: self.host_port,
+            host_port: self.client_port,
+            ..*self
+        }
+    }
+
     /// Whether both name the same client, whatever its port.
     #[inline(always)]
     #[must_use]

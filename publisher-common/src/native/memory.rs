@@ -7,7 +7,7 @@ use crate::layout::{
     SourceKey, Transient, Uplink, Use, Window, port_bit,
 };
 use crate::tables::Tables;
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 use std::hash::Hash;
 use std::vec::Vec;
 
@@ -44,6 +44,8 @@ pub struct MemoryTables {
     pub records: Vec<Record>,
     /// Flows of the host's own sockets, and whether they speak with that client alone.
     pub sockets: HashMap<ForwardKey, bool>,
+    /// Protocols and ports of sockets of the host that are bound, and not connected.
+    pub bound: HashSet<(u8, [u8; 2])>,
     /// See [`Tables::forward`].
     pub forward: HashMap<ForwardKey, Forward>,
     /// See [`Tables::reverse`].
@@ -154,7 +156,8 @@ impl Tables for MemoryTables {
     }
 
     fn has_socket(&self, flow: &ForwardKey, connected: bool) -> bool {
-        self.sockets.get(flow).is_some_and(|is_connected| *is_connected || !connected)
+        let bound = !connected && self.bound.contains(&(flow.protocol, flow.host_port));
+        bound || self.sockets.get(flow).is_some_and(|is_connected| *is_connected || !connected)
     }
 
     fn forward_and_link(&mut self, key: &ForwardKey) -> Option<(&mut Forward, Option<&Link>)> {

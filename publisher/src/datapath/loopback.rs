@@ -41,18 +41,22 @@ const TRIES: u32 = 3;
 /// # Errors
 /// Why local processes have to be served by the socket proxy.
 pub(super) fn probe(programs: &mut Ebpf) -> Result<(), String> {
-    let tried = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("loopback-probe".to_owned());
-        let thread = thread.spawn_scoped(scope, || try_out(programs));
-        let joined = thread.map_err(Failure::Host)?.join();
-        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    match tried {
+    // Once more where something else came in between.
+    match on_a_thread(programs).or_else(|_| on_a_thread(programs)) {
         Ok(true) => Ok(()),
         Ok(false) => Err("this kernel leaves the route on a packet whose family is changed".into()),
         Err(Failure::Host(error)) => Err(format!("it couldn't be tried out: {error}")),
         Err(Failure::Program(error)) => Err(format!("it couldn't be tried out: {}", chain(&error))),
     }
+}
+
+fn on_a_thread(programs: &mut Ebpf) -> Result<bool, Failure> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("loopback-probe".to_owned());
+        let thread = thread.spawn_scoped(scope, || try_out(programs));
+        let joined = thread.map_err(Failure::Host)?.join();
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 enum Failure {

@@ -76,11 +76,15 @@ impl Datapath {
         Ok(Self { programs, attachments, tables, pins })
     }
 
-    /// Tries out whether local processes can be served at the loopback interface.
+    /// Finds out whether local processes can be served at the loopback interface. Where they are, by an
+    /// earlier daemon's doing, they can.
     ///
     /// # Errors
     /// Why not, in words.
     pub fn probe_loopback(&mut self) -> Result<(), String> {
+        if self.attachments().any(|(at, _)| at.hook == Hook::Loopback) {
+            return Ok(());
+        }
         loopback::probe(&mut self.programs)
     }
 

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-/// A prefix of the host's own addresses: bits of the key, and the key.
+/// A prefix of the host's own addresses: bits of the key, the key, and its value (see [`LocalKey::scope`]).
 pub type LocalPrefix = (u32, LocalKey, u32);
 
 /// How full a table is.

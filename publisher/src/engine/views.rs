@@ -67,13 +67,13 @@ impl Inner {
             link: link.filter(|link| is_up && link.device != 0).map(|link| name(link.device)),
             veth: link.filter(|link| is_up && link.veth != 0).map(|link| name(link.veth)),
             sessions,
-            warnings: self.warnings_about(publication),
+            warnings: self.warnings_about(publication, path),
             created: publication.created,
         }
     }
 
     /// What a publication's owner should know.
-    fn warnings_about(&self, publication: &Publication) -> Vec<String> {
+    fn warnings_about(&self, publication: &Publication, path: Path) -> Vec<String> {
         let mut warnings = Vec::new();
         if let HostAddress::One { address, .. } = publication.spec.host()
             && !address.is_loopback()
@@ -82,6 +82,17 @@ impl Inner {
             warnings.push(format!(
                 "{address} is not an address of this host now; the port answers once it is"
             ));
+        }
+        // Others have the proxy.
+        if publication.spec.path() == PathMode::Kernel {
+            match &self.loopback {
+                Err(reason) => warnings.push(format!("the host itself isn't served: {reason}")),
+                Ok(()) if path == Path::Neigh => warnings.push(
+                    "the host itself isn't served: packets don't go straight into the container"
+                        .into(),
+                ),
+                Ok(()) => {}
+            }
         }
         if let Some(reason) = self.proxied.unheld.get(&publication.id) {
             warnings.push(format!("{reason}: {} aren't served there", self.unserved()));

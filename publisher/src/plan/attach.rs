@@ -25,7 +25,7 @@ pub(super) fn locals(snapshot: &Snapshot) -> Vec<LocalPrefix> {
     let key = |prefix: &topology::LocalPrefix| {
         let bits = LocalKey::SCOPE_BITS + u32::from(prefix.prefix_len);
         let key = LocalKey { scope: prefix.scope.to_ne_bytes(), address: prefix.address.octets() };
-        (bits, key, 1)
+        (bits, key, 0)
     };
     snapshot.locals.iter().map(key).chain(interfaces(snapshot)).collect()
 }

@@ -103,19 +103,27 @@ impl Listeners {
 
     /// Waits for sockets that have something; some of them, if there are many.
     pub async fn ready(&self) -> io::Result<Vec<Arc<Bound>>> {
-        let mut events = Vec::with_capacity(AT_ONCE);
         loop {
             let mut guard = self.epoll.readable().await?;
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            events.clear();
-            match epoll::wait(self.epoll.get_ref(), spare_capacity(&mut events), Some(&now)) {
-                Ok(0) => guard.clear_ready(),
-                Ok(_) => break,
+            match self.look() {
+                Ok(None) => guard.clear_ready(),
+                Ok(Some(found)) => return Ok(found),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Sockets that have something now, if the set has.
+    fn look(&self) -> rustix::io::Result<Option<Vec<Arc<Bound>>>> {
+        let mut events = Vec::with_capacity(AT_ONCE);
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        epoll::wait(self.epoll.get_ref(), spare_capacity(&mut events), Some(&now))?;
+        if events.is_empty() {
+            return Ok(None);
+        }
         let all = self.bound.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(events.iter().filter_map(|event| all.by_token.get(&event.data.u64()).cloned()).collect())
+        let found = |event: &epoll::Event| all.by_token.get(&event.data.u64()).cloned();
+        Ok(Some(events.iter().filter_map(found).collect()))
     }
 }

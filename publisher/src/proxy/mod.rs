@@ -37,6 +37,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use table::Table;
+use tokio::task::JoinSet;
 
 pub use held::{Occupied, Unheld};
 
@@ -86,9 +87,18 @@ impl Proxy {
     }
 
     /// Serves what is held, for as long as the daemon runs.
+    ///
+    /// # Panics
+    /// When a task does.
     pub async fn run(&self) {
-        let shared = &self.0;
-        tokio::join!(tcp::accept(shared), udp::receive(shared), udp::end_idle(shared));
+        // Tasks of their own: what waits beside this one isn't asked at each packet.
+        let mut tasks = JoinSet::new();
+        let shared = || Arc::clone(&self.0);
+        let (accepting, receiving, ending) = (shared(), shared(), shared());
+        tasks.spawn(async move { tcp::accept(&accepting).await });
+        tasks.spawn(async move { udp::receive(&receiving).await });
+        tasks.spawn(async move { udp::end_idle(&ending).await });
+        tasks.join_all().await;
     }
 
     /// Holds the ports of `publication` that aren't yet, and changes who may use them. `scope` is the

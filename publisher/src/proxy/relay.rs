@@ -7,6 +7,8 @@
 
 use super::pipes::{Pipe, Pipes, SIZE};
 use super::table::{Connection, Sent, now};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{SpliceFlags, splice};
 use std::cell::RefCell;
 use std::io;
@@ -18,6 +20,8 @@ use tokio::net::TcpStream;
 
 /// What is copied in one go. A side that has more to say is worth a pipe.
 const SMALL: usize = 16 << 10;
+/// What is read before there is a connection to the container; it always finds room in a new one.
+const FIRST: usize = 4 << 10;
 /// Less than this in one go isn't.
 const WORTH_A_PIPE: usize = 8 << 10;
 
@@ -131,13 +135,29 @@ fn shut(to: &TcpStream) -> io::Result<()> {
 }
 
 /// What one step has found.
-enum Step {
-    /// So much was there, and is on its way.
-    Moved(usize),
-    /// There was more than the other side takes now: this is left.
-    Left(Vec<u8>),
-    /// The side has said all.
+struct Step {
+    /// So much was there.
+    count: usize,
+    /// More than the other side takes now: this is left.
+    left: Vec<u8>,
+    /// What came behind it: nothing yet, the side's end, or its failure.
+    then: io::Result<Then>,
+}
+
+/// What comes behind data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    More,
     End,
+}
+
+/// What a client has sent already; nothing where it has sent nothing, or has closed.
+pub(super) fn what_is_there(stream: &TcpStream) -> io::Result<Vec<u8>> {
+    BUFFER.with_borrow_mut(|buffer| match recv(stream, &mut buffer[..FIRST], RecvFlags::DONTWAIT) {
+        Ok((_, count)) => Ok(buffer[..count].to_vec()),
+        Err(Errno::AGAIN) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    })
 }
 
 impl Way<'_> {
@@ -155,12 +175,13 @@ impl Way<'_> {
                 continue;
             }
             match self.copy() {
-                Ok(Step::Moved(count)) => is_bulk = count == SMALL,
-                Ok(Step::Left(rest)) => {
-                    write_all(self.to, &rest).await?;
-                    is_bulk = true;
+                Ok(Step { count, left, then }) => {
+                    write_all(self.to, &left).await?;
+                    if then? == Then::End {
+                        break;
+                    }
+                    is_bulk = count == SMALL || !left.is_empty();
                 }
-                Ok(Step::End) => break,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
@@ -176,20 +197,31 @@ impl Way<'_> {
     /// Copies what is there, as far as a small buffer goes.
     fn copy(&self) -> io::Result<Step> {
         BUFFER.with_borrow_mut(|buffer| {
-            let count = self.from.try_read(buffer)?;
+            let mut count = self.from.try_read(buffer)?;
             if count == 0 {
-                return Ok(Step::End);
+                return Ok(Step { count, left: Vec::new(), then: Ok(Then::End) });
+            }
+            let mut then = Ok(Then::More);
+            if count < SMALL {
+                match self.from.try_read(&mut buffer[count..]) {
+                    Ok(0) => then = Ok(Then::End),
+                    Ok(more) => count += more,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => then = Err(error),
+                }
             }
             self.moved(count);
-            let written = match self.to.try_write(&buffer[..count]) {
+            // An answer is often the last one: then its end goes with it, in one packet.
+            let is_last = matches!(then, Ok(Then::End));
+            let flags = if is_last { SendFlags::MORE } else { SendFlags::empty() };
+            let (to, data) = (self.to, &buffer[..count]);
+            let send = || Ok(send(to, data, flags | SendFlags::NOSIGNAL)?);
+            let written = match to.try_io(Interest::WRITABLE, send) {
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(error) => return Err(error),
             };
-            Ok(match written == count {
-                true => Step::Moved(count),
-                false => Step::Left(buffer[written..count].to_vec()),
-            })
+            Ok(Step { count, left: buffer[written..count].to_vec(), then })
         })
     }
 

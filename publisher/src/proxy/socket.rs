@@ -123,9 +123,12 @@ pub(super) fn connect_udp(target: SocketAddrV4) -> io::Result<(Socket, UdpSocket
 
 /// Connects to a container. Where no port of the kernel's choice is left, because tens of thousands of
 /// connections to this target have ended within a minute (TIME_WAIT), one out of [`MORE_PORTS`] is taken.
-pub(super) async fn connect(target: SocketAddrV4) -> io::Result<TcpStream> {
+///
+/// With `has_data` there is something to send already: that acknowledges the container's SYN, which needs no
+/// packet of its own.
+pub(super) async fn connect(target: SocketAddrV4, has_data: bool) -> io::Result<TcpStream> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let mut done = connect_from(target, None).await;
+    let mut done = connect_from(target, None, has_data).await;
     for _ in 0..ATTEMPTS {
         let port = match &done {
             Err(error) if is_no_port(error) => NEXT.fetch_add(1, Ordering::Relaxed),
@@ -133,7 +136,7 @@ pub(super) async fn connect(target: SocketAddrV4) -> io::Result<TcpStream> {
         };
         let count = u32::from(MORE_PORTS.end - MORE_PORTS.start);
         let port = MORE_PORTS.start + (port % count) as u16;
-        done = connect_from(target, Some(port)).await;
+        done = connect_from(target, Some(port), has_data).await;
     }
     done
 }
@@ -142,9 +145,16 @@ fn is_no_port(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
 }
 
-async fn connect_from(target: SocketAddrV4, port: Option<u16>) -> io::Result<TcpStream> {
+async fn connect_from(
+    target: SocketAddrV4,
+    port: Option<u16>,
+    has_data: bool,
+) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     set_up(&SockRef::from(&socket))?;
+    if has_data {
+        sockopt::set_tcp_quickack(&socket, false)?;
+    }
     if let Some(port) = port {
         // What wants to listen on the port later isn't kept from it.
         socket.set_reuseaddr(true)?;

@@ -114,7 +114,12 @@ async fn serve(
     let spec = &publication.spec;
     let Some(target_port) = spec.target_port(port) else { return };
     let target = SocketAddrV4::new(spec.target(), target_port);
-    let container = match socket::connect(target).await {
+    // A client that speaks first has mostly spoken by now.
+    let Ok(first) = relay::what_is_there(&stream) else {
+        socket::reset(&stream);
+        return;
+    };
+    let container = match socket::connect(target, !first.is_empty()).await {
         Ok(container) => container,
         Err(error) => {
             debug!("no connection to {target} for {client}: {error}");
@@ -133,14 +138,16 @@ async fn serve(
         socket::reset(&stream);
         return;
     }
+    let mut opening = Vec::new();
     if spec.proxy_protocol().is_some() {
-        let header =
-            header::header(Protocol::Tcp, (*client.ip(), client.port()), (*host.ip(), host.port()));
-        // The first bytes of a connection always find room.
-        if container.try_write(&header).ok() != Some(header.len()) {
-            socket::reset(&stream);
-            return;
-        }
+        let (client, host) = ((*client.ip(), client.port()), (*host.ip(), host.port()));
+        opening = header::header(Protocol::Tcp, client, host);
+    }
+    opening.extend_from_slice(&first);
+    // The first bytes of a connection always find room.
+    if !opening.is_empty() && container.try_write(&opening).ok() != Some(opening.len()) {
+        socket::reset(&stream);
+        return;
     }
     let ends = Ends { protocol: protocol::TCP, client, host, source, target };
     let Some(session) = Session::enter(shared, publication, ends, counted) else {
@@ -149,6 +156,7 @@ async fn serve(
         return;
     };
     let connection = &session.connection;
+    connection.from_client.add(0, first.len());
     let reason = tokio::select! {
         done = relay::relay(&stream, &container, &shared.pipes, connection) => reason_of(&done),
         reason = connection.ended() => reason,

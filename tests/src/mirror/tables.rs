@@ -112,7 +112,7 @@ pub(super) fn tables([uplink, veth, bridge]: [u32; 3]) -> MemoryTables {
 pub(super) fn fill(datapath: &mut Datapath, native: &MemoryTables) -> Result<()> {
     let maps = datapath.tables();
     maps.set_uplinks(&native.uplinks.iter().map(|(key, value)| (*key, *value)).collect())?;
-    let locals = native.locals.iter().map(|(bits, key)| (*bits, *key, 1));
+    let locals = native.locals.iter().map(|(bits, key)| (*bits, *key, 0));
     let interfaces = native.interfaces.iter().map(|(address, ifindex)| {
         let key = LocalKey { scope: LOOPBACK.to_ne_bytes(), address: *address };
         (LocalKey::BITS, key, *ifindex)

@@ -50,7 +50,12 @@ impl Scene {
     /// A packet of a client.
     pub fn client(&mut self, flow: &ForwardKey, body: impl Into<Body>) -> Outcome {
         let bytes = packets::from_client(flow, &body.into());
-        if flow.origin == origin::HOST { self.host(&bytes) } else { self.uplink(&bytes) }
+        if flow.origin == origin::NETWORK {
+            return self.uplink(&bytes);
+        }
+        // The client's own socket.
+        self.tables.sockets.insert(flow.turned(), true);
+        self.host(&bytes)
     }
 
     /// A packet of the container, by its veth.
