@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::answer::Answer;
 use crate::case::Case;
-use crate::daemon::Answer;
 use crate::netns::Netns;
 use crate::{fetched, shell};
 

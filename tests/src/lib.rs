@@ -8,6 +8,7 @@
 //! Nothing here is simulated and nothing is skipped: what is missing on the machine (root, a tool,
 //! the programs) is named in the failure.
 
+pub mod answer;
 pub mod bench;
 pub mod case;
 pub mod confine;

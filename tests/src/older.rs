@@ -66,6 +66,11 @@ pub fn put_in_place(pins: &Path) -> Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let (_, hook) = name.split_once('-').context("a link's name")?;
         ensure!(!hook.ends_with("-clsact"), "this needs tcx");
+        if object.program(hook).is_none() {
+            // That version didn't serve the loopback interface. The link goes with its pin.
+            fs::remove_file(entry.path())?;
+            continue;
+        }
         let link: SchedClassifierLink =
             FdLink::from(PinnedLink::from_pin(entry.path())?).try_into()?;
         let program: &mut SchedClassifier =

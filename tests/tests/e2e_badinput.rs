@@ -8,9 +8,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use publisher_tests::answer::Answer;
 use publisher_tests::case;
 use publisher_tests::confine;
-use publisher_tests::daemon::{Answer, Daemon};
+use publisher_tests::daemon::Daemon;
 use publisher_tests::lab::{Lab, TARGET};
 use publisher_tests::topology::{Options, Topology, host};
 use publisher_tests::traffic::tcp::{self, Outcome};

@@ -34,7 +34,7 @@ fn a_pool_that_the_host_uses_is_refused_by_its_route() {
         let daemon = Daemon::prepare(case, &net.host, &["--config", text(&file)?])?;
         let line = daemon.ctl(&["config", "check", text(&file)?])?.failed_with(1)?;
         ensure!(line.contains("172.17.0.0/16") && line.contains("br0"), "{line}");
-        let answer = publisher_tests::daemon::Answer::soon(&mut daemon.command()?)?;
+        let answer = publisher_tests::answer::Answer::soon(&mut daemon.command()?)?;
         let line = answer.failed_with(1)?;
         ensure!(line.contains("172.17.0.0/16") && line.contains("br0"), "{line}");
         fs::write(&file, "[alias]\npool = \"198.51.100.0/24\"\n")?;

@@ -109,6 +109,44 @@ fn s15_containers_reach_each_other_and_themselves_by_udp() {
     });
 }
 
+/// A container of a network that has nothing to do with the target's.
+#[test]
+fn s15_containers_of_another_network_reach_them_too() {
+    case::run(|case| {
+        // It goes after the daemon.
+        let other;
+        let mut lab = Lab::with(case, Options::default())?;
+        let own = Ipv6Addr::new(0xfd18, 0, 0, 0, 0, 0, 0, 1);
+        let net = &lab.net;
+        other = lab.daemon.alter(|| {
+            let other = net.add_other_network()?;
+            net.host.ip(&format!("addr add {own}/64 dev br1 nodad"))?;
+            for interface in ["all", "eth0"] {
+                other.sysctl(&format!("ipv6/conf/{interface}/disable_ipv6"), "0")?;
+            }
+            other.ip("addr add fd18::2/64 dev eth0 nodad")?;
+            other.ip(&format!("-6 route add default via {own}"))?;
+            Ok(other)
+        })?;
+        let server = tcp::Server::start(net.container(), (ANY, 80), bulk::serve)?;
+        let echo = udp::Server::echo(net.container(), (ANY, 80))?;
+        for published in ["8080", "8080/udp"] {
+            lab.daemon.add(published, &format!("{}:80", container_address(0)))?;
+        }
+        for host in [HOST, HOST_2, own] {
+            let to = SocketAddr::from((host, 8_080));
+            let mut stream = tcp::connect(&other, to).with_context(|| to.to_string())?;
+            bulk::exchange(&mut stream, 4 * MIB).with_context(|| to.to_string())?;
+            ensure!(is_alias(server.last_peer()?));
+            let socket = udp::client(&other, 0)?;
+            let (answer, from) = udp::ask(&socket, to, b"from elsewhere")?;
+            ensure!(answer == b"from elsewhere" && from == to, "{from}");
+        }
+        ensure!(echo.seen().iter().all(|(peer, _)| is_alias(*peer)));
+        Ok(())
+    });
+}
+
 /// What isn't published stays as it was: the host's own, and closed.
 #[test]
 fn s15_nothing_else_is_reached() {
