@@ -2,7 +2,8 @@
 //! what to do, and carries it out with the helpers in [`apply`] and [`pieces`], or for ICMP errors
 //! in [`icmp`].
 //!
-//! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the loopback interface [`loopback`], the host's side of a container's veth gets
+//! An uplink gets [`uplink_ethernet`] or [`uplink_raw`], the loopback interface [`loopback`], the host's
+//! side of a container's veth gets
 //! [`container_veth`], a bridge or any other interface with containers behind it gets
 //! [`container_bridge`], the end of the slow lane [`slow_lane`]. All sit at tc ingress, as tcx or clsact
 //! programs.

@@ -138,23 +138,24 @@ async fn serve(
         socket::reset(&stream);
         return;
     }
-    let mut opening = Vec::new();
-    if spec.proxy_protocol().is_some() {
-        let (client, host) = ((*client.ip(), client.port()), (*host.ip(), host.port()));
-        opening = header::header(Protocol::Tcp, client, host);
-    }
-    opening.extend_from_slice(&first);
-    // The first bytes of a connection always find room.
-    if !opening.is_empty() && container.try_write(&opening).ok() != Some(opening.len()) {
-        socket::reset(&stream);
-        return;
-    }
     let ends = Ends { protocol: protocol::TCP, client, host, source, target };
     let Some(session) = Session::enter(shared, publication, ends, counted) else {
         socket::reset(&stream);
         socket::reset(&container);
         return;
     };
+    let mut opening = Vec::new();
+    if spec.proxy_protocol().is_some() {
+        let (client, host) = ((*client.ip(), client.port()), (*host.ip(), host.port()));
+        opening = header::header(Protocol::Tcp, client, host);
+    }
+    opening.extend_from_slice(&first);
+    // Nothing reaches the container before the session may be. The first bytes always find room.
+    if !opening.is_empty() && container.try_write(&opening).ok() != Some(opening.len()) {
+        socket::reset(&stream);
+        socket::reset(&container);
+        return;
+    }
     let connection = &session.connection;
     connection.from_client.add(0, first.len());
     let reason = tokio::select! {
